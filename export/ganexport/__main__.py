@@ -1,0 +1,5 @@
+"""`python -m ganexport`."""
+
+from ganexport.commands import main
+
+main()

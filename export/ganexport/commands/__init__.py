@@ -1,0 +1,77 @@
+"""The one command, `ganexport`. Each subcommand is a file here, imported when it is called and not before."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+from ganruntime import __version__
+from ganruntime.errors import GanError
+
+# name -> (module, a line for --help). The line stands here so that --help imports nothing.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "The whole way on real data: train, export, verify, generate, benchmark, report."),
+    "recipes": ("recipes", "List what can be trained, with every setting."),
+    "train": ("train", "Train a generator into a run folder; stop and resume at will."),
+    "to-onnx": ("to_onnx", "Export a checkpoint, or your own module, to a verified bundle."),
+    "to-trt": ("to_trt", "Build TensorRT engines for this GPU into a bundle."),
+    "verify": ("verify", "Prove a bundle: parity over a thousand latents and five batch sizes."),
+    "inspect": ("inspect", "Say what a bundle is, takes and gives, with sizes and verdicts."),
+    "generate": ("generate", "Draw images: PNG files, an array, or a sheet."),
+    "bench": ("bench", "Measure the runtime against eager PyTorch on the same latents."),
+}
+
+
+class LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"ganexport.commands.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="ganexport")
+def ganexport() -> None:
+    """From training data to production images: train, export, prove, serve, measure.
+
+    \b
+    Example:
+      ganexport train dcgan --data digits --out runs/digits
+      ganexport to-onnx runs/digits -o digits.gan
+      ganexport verify digits.gan
+      ganexport generate digits.gan -n 64 --seed 7 -o sheet.png
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line. Exit codes: 0 done, 1 an error that says its remedy, 2 wrong usage, 130 Ctrl-C."""
+    try:
+        ganexport.main(args=arguments, prog_name="ganexport", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`). Python would complain once more while flushing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except GanError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    sys.exit(0)

@@ -1,0 +1,485 @@
+"""`GeneratorSpec`: what goes into a generator, what comes out, and what the numbers mean.
+
+The spec is stored in the checkpoint, in the ONNX file's metadata and in the bundle, so that nobody retypes a latent
+size. It is made of frozen dataclasses, uses the standard library only, and is read strictly: a key that is not known,
+missing or of the wrong type is an error that names its place.
+
+JSON form (schema version 1)::
+
+    {"schema_version": 1,
+     "name": "dcgan-digits",
+     "inputs":  [{"name": "z", "dtype": "float32", "shape": [100],
+                  "role": {"kind": "latent", "distribution": "normal", "scale": 1.0}}],
+     "outputs": [{"name": "image", "dtype": "float32", "shape": [1, 32, 32],
+                  "role": {"kind": "image", "layout": "CHW", "range": [-1.0, 1.0]}}],
+     "provenance": {"recipe": "dcgan", "dataset": "digits", "steps": 2000, "seed": 0, "metrics": {}, "versions": {}}}
+
+Shapes are without the batch dimension, which is always first. A `null` in a shape is a dimension that may vary
+(height and width of an image input).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+from ganruntime.errors import SpecError
+
+SCHEMA_VERSION = 1
+DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")
+DISTRIBUTIONS = ("normal", "uniform", "sphere", "ball")
+LAYOUTS = ("CHW", "HWC")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}\Z")
+
+Shape = tuple[int | None, ...]
+
+
+def _require(holds: bool, where: str, problem: str, *, got: object = None, expected: object = None) -> None:
+    if not holds:
+        raise SpecError(f"{where}: {problem}", got=got, expected=expected)
+
+
+def _number(value: object, where: str) -> float:
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    _require(ok, where, "is not a finite number", got=repr(value))
+    return float(value)  # type: ignore[arg-type]
+
+
+def _interval(value: object, where: str) -> tuple[float, float]:
+    _require(
+        isinstance(value, (list, tuple)) and len(value) == 2,
+        where,
+        "is not a pair",
+        got=repr(value),
+        expected="[low, high]",
+    )
+    low, high = (_number(v, where) for v in value)  # type: ignore[attr-defined]
+    _require(low < high, where, "is empty", got=[low, high], expected="low < high")
+    return low, high
+
+
+def _integer(value: object, where: str, *, least: int = 1) -> int:
+    _require(
+        isinstance(value, int) and not isinstance(value, bool) and value >= least,
+        where,
+        f"is not an integer >= {least}",
+        got=repr(value),
+    )
+    return value  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a tensor means. `kind` is the JSON discriminator; each subclass lists its own parameters."""
+
+    kind: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class Latent(Role):
+    """z, drawn by `ganruntime.noise`.
+
+    distribution: `normal` N(0, scale²); `uniform` on [-scale, scale); `sphere` of radius scale; `ball` of radius scale.
+    """
+
+    kind: ClassVar[str] = "latent"
+    distribution: str = "normal"
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(
+            self.distribution in DISTRIBUTIONS,
+            "latent.distribution",
+            "is not known",
+            got=repr(self.distribution),
+            expected=", ".join(DISTRIBUTIONS),
+        )
+        object.__setattr__(self, "scale", _number(self.scale, "latent.scale"))
+        _require(self.scale > 0, "latent.scale", "is not positive", got=self.scale)
+
+
+@dataclass(frozen=True)
+class Noise(Role):
+    """Per-layer noise (StyleGAN) or a sampling ε (VAE): drawn like a latent, N(0, scale²), never truncated."""
+
+    kind: ClassVar[str] = "noise"
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scale", _number(self.scale, "noise.scale"))
+        _require(self.scale > 0, "noise.scale", "is not positive", got=self.scale)
+
+
+@dataclass(frozen=True)
+class Label(Role):
+    """A class index in [0, len(classes)); `classes` are their names, in order."""
+
+    kind: ClassVar[str] = "label"
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        ok = (
+            isinstance(self.classes, (list, tuple))
+            and len(self.classes) > 0
+            and all(isinstance(c, str) and c for c in self.classes)
+        )
+        _require(ok, "label.classes", "is not a list of names", got=repr(self.classes))
+        object.__setattr__(self, "classes", tuple(self.classes))
+        _require(
+            len(set(self.classes)) == len(self.classes), "label.classes", "has a name twice", got=list(self.classes)
+        )
+
+
+@dataclass(frozen=True)
+class Tokens(Role):
+    """Token ids in [0, vocabulary_size), padded with `padding` to the input's length."""
+
+    kind: ClassVar[str] = "tokens"
+    vocabulary_size: int = 1
+    padding: int = 0
+
+    def __post_init__(self) -> None:
+        _integer(self.vocabulary_size, "tokens.vocabulary_size")
+        _integer(self.padding, "tokens.padding", least=0)
+        _require(self.padding < self.vocabulary_size, "tokens.padding", "is not in the vocabulary", got=self.padding)
+
+
+@dataclass(frozen=True)
+class Image(Role):
+    """An image. `range` is the value of black and of white; `layout` is CHW or HWC, the batch dimension before it."""
+
+    kind: ClassVar[str] = "image"
+    layout: str = "CHW"
+    range: tuple[float, float] = (-1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.layout in LAYOUTS, "image.layout", "is not known", got=repr(self.layout), expected=", ".join(LAYOUTS)
+        )
+        object.__setattr__(self, "range", _interval(self.range, "image.range"))
+
+
+@dataclass(frozen=True)
+class Scalar(Role):
+    """A number per image, such as the truncation ψ: its default and the range it is meant for."""
+
+    kind: ClassVar[str] = "scalar"
+    default: float = 1.0
+    range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "default", _number(self.default, "scalar.default"))
+        object.__setattr__(self, "range", _interval(self.range, "scalar.range"))
+        _require(
+            self.range[0] <= self.default <= self.range[1],
+            "scalar.default",
+            "is outside its range",
+            got=self.default,
+            expected=list(self.range),
+        )
+
+
+@dataclass(frozen=True)
+class Keypoints(Role):
+    """Points [K, 2] as (x, y) in `range`, where the range spans the image's width and height."""
+
+    kind: ClassVar[str] = "keypoints"
+    range: tuple[float, float] = (-1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "range", _interval(self.range, "keypoints.range"))
+
+
+@dataclass(frozen=True)
+class Vector(Role):
+    """A vector without further meaning: a curve, a code, a style."""
+
+    kind: ClassVar[str] = "vector"
+
+
+@dataclass(frozen=True)
+class Mask(Role):
+    """One plane of probabilities per class, [classes, H, W], each in [0, 1]."""
+
+    kind: ClassVar[str] = "mask"
+
+
+@dataclass(frozen=True)
+class Logits(Role):
+    """Unnormalised log-probabilities over classes in the last dimension (or the first, for maps)."""
+
+    kind: ClassVar[str] = "logits"
+
+
+INPUT_ROLES: dict[str, type[Role]] = {
+    r.kind: r for r in (Latent, Noise, Label, Tokens, Image, Scalar, Keypoints, Vector)
+}
+OUTPUT_ROLES: dict[str, type[Role]] = {r.kind: r for r in (Image, Vector, Mask, Keypoints, Logits)}
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output: its name in the graph, dtype, and shape without the batch dimension."""
+
+    name: str
+    dtype: str
+    shape: Shape
+    role: Role
+
+    def __post_init__(self) -> None:
+        where = f"tensor {self.name!r}"
+        _require(
+            isinstance(self.name, str) and bool(_NAME.match(self.name)),
+            "tensor name",
+            "is not a name",
+            got=repr(self.name),
+            expected="a letter or _, then letters, digits, _ . -",
+        )
+        _require(
+            self.dtype in DTYPES, f"{where}: dtype", "is not known", got=repr(self.dtype), expected=", ".join(DTYPES)
+        )
+        _require(isinstance(self.shape, (list, tuple)), f"{where}: shape", "is not a list", got=repr(self.shape))
+        shape = tuple(None if d is None else _integer(d, f"{where}: shape") for d in self.shape)
+        object.__setattr__(self, "shape", shape)
+        _require(
+            isinstance(self.role, Role) and bool(self.role.kind), f"{where}: role", "is not a role", got=repr(self.role)
+        )
+        if isinstance(self.role, Image):
+            _require(
+                len(shape) == 3,
+                f"{where}: shape",
+                "is not that of an image",
+                got=list(shape),
+                expected=f"three dimensions, {self.role.layout}",
+            )
+            _require(
+                self.channels is not None,
+                f"{where}: shape",
+                "has no fixed number of channels",
+                got=list(shape),
+            )
+        if isinstance(self.role, (Latent, Noise)):
+            _require(self.dtype == "float32", f"{where}: dtype", "of a latent is float32", got=self.dtype)
+            _require(None not in shape, f"{where}: shape", "of a latent is fixed", got=list(shape))
+        if isinstance(self.role, (Label, Tokens)):
+            _require(
+                self.dtype in ("int64", "int32"),
+                f"{where}: dtype",
+                "of labels and tokens is an integer",
+                got=self.dtype,
+            )
+
+    @property
+    def channels(self) -> int | None:
+        """Number of channels of an image; None for any other role."""
+        if not isinstance(self.role, Image):
+            return None
+        return self.shape[0 if self.role.layout == "CHW" else -1]
+
+    @property
+    def size(self) -> int:
+        """Elements per row of the batch. Raises `SpecError` where a dimension varies."""
+        known = [d for d in self.shape if d is not None]
+        _require(
+            len(known) == len(self.shape), f"tensor {self.name!r}", "has dimensions that vary", got=list(self.shape)
+        )
+        return math.prod(known)
+
+    def to_json(self) -> dict[str, Any]:
+        role = {"kind": self.role.kind} | {f.name: _plain(getattr(self.role, f.name)) for f in fields(self.role)}
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape), "role": role}
+
+    @classmethod
+    def from_json(cls, data: object, where: str, roles: Mapping[str, type[Role]]) -> TensorSpec:
+        table = _object(data, where, {"name", "dtype", "shape", "role"})
+        role = _object(table["role"], f"{where}.role", None)
+        kind = role.pop("kind", None)
+        _require(kind in roles, f"{where}.role.kind", "is not known", got=repr(kind), expected=", ".join(roles))
+        role_type = roles[str(kind)]
+        known = {f.name for f in fields(role_type)}
+        _require(
+            set(role) <= known,
+            f"{where}.role",
+            "has a key that is not known",
+            got=sorted(set(role) - known),
+            expected=sorted(known),
+        )
+        needed = {"classes", "vocabulary_size"} & known
+        _require(needed <= set(role), f"{where}.role", "lacks a key", got=sorted(role), expected=sorted(needed))
+        _require(isinstance(table["shape"], list), f"{where}.shape", "is not a list", got=repr(table["shape"]))
+        return cls(name=table["name"], dtype=table["dtype"], shape=tuple(table["shape"]), role=role_type(**role))
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a generator comes from. All of it is information; nothing is computed from it."""
+
+    recipe: str = ""
+    dataset: str = ""
+    steps: int = 0
+    seed: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("recipe", "dataset"):
+            _require(
+                isinstance(getattr(self, name), str),
+                f"provenance.{name}",
+                "is not a string",
+                got=repr(getattr(self, name)),
+            )
+        for name in ("steps", "seed"):
+            _integer(getattr(self, name), f"provenance.{name}", least=0)
+        _require(isinstance(self.metrics, Mapping), "provenance.metrics", "is not an object", got=repr(self.metrics))
+        _require(isinstance(self.versions, Mapping), "provenance.versions", "is not an object", got=repr(self.versions))
+        object.__setattr__(
+            self, "metrics", {str(k): _number(v, f"provenance.metrics.{k}") for k, v in self.metrics.items()}
+        )
+        _require(
+            all(isinstance(v, str) for v in self.versions.values()),
+            "provenance.versions",
+            "has a value that is not a string",
+            got=dict(self.versions),
+        )
+        object.__setattr__(self, "versions", dict(self.versions))
+
+
+@dataclass(frozen=True)
+class GeneratorSpec:
+    """The contract of a generator, the same object from training to production.
+
+    Raises:
+        SpecError: on construction, where anything in it is malformed; the message names the place.
+    """
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def __post_init__(self) -> None:
+        _require(
+            isinstance(self.name, str) and bool(_NAME.match(self.name)),
+            "spec.name",
+            "is not a name",
+            got=repr(self.name),
+            expected="a letter or _, then letters, digits, _ . -",
+        )
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+        object.__setattr__(self, "outputs", tuple(self.outputs))
+        _require(len(self.inputs) > 0, "spec.inputs", "is empty")
+        _require(len(self.outputs) > 0, "spec.outputs", "is empty")
+        for side, tensors, roles in (("inputs", self.inputs, INPUT_ROLES), ("outputs", self.outputs, OUTPUT_ROLES)):
+            for t in tensors:
+                _require(
+                    t.role.kind in roles,
+                    f"spec.{side}: {t.name}",
+                    "has a role that is not one of this side",
+                    got=t.role.kind,
+                    expected=", ".join(roles),
+                )
+        names = [t.name for t in (*self.inputs, *self.outputs)]
+        _require(len(set(names)) == len(names), "spec", "has a tensor name twice", got=names)
+
+    @property
+    def latent(self) -> TensorSpec | None:
+        """The first input with the role `latent`, or None for a generator that takes none (image to image)."""
+        return next((t for t in self.inputs if isinstance(t.role, Latent)), None)
+
+    @property
+    def image(self) -> TensorSpec | None:
+        """The first output with the role `image`, or None for a generator that draws none."""
+        return next((t for t in self.outputs if isinstance(t.role, Image)), None)
+
+    def input(self, name: str) -> TensorSpec:
+        for t in self.inputs:
+            if t.name == name:
+                return t
+        raise SpecError(f"spec {self.name!r} has no input {name!r}", expected=", ".join(t.name for t in self.inputs))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary with the schema version inside; `from_json` gives the same spec back."""
+        provenance = {f.name: _plain(getattr(self.provenance, f.name)) for f in fields(Provenance)}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "inputs": [t.to_json() for t in self.inputs],
+            "outputs": [t.to_json() for t in self.outputs],
+            "provenance": provenance,
+        }
+
+    @classmethod
+    def from_json(cls, data: object) -> GeneratorSpec:
+        """Reads `to_json`'s form.
+
+        Raises:
+            SpecError: the data is not a spec, or is of a newer schema version.
+        """
+        _require(isinstance(data, dict), "spec", "is not a JSON object", got=type(data).__name__)
+        version = data.get("schema_version")  # type: ignore[attr-defined]
+        _integer(version, "spec.schema_version")
+        if version != SCHEMA_VERSION:
+            raise SpecError(
+                "spec: schema version is newer than this release reads",
+                got=version,
+                expected=SCHEMA_VERSION,
+                remedy="pip install --upgrade ganexport",
+            )
+        table = _object(
+            data, "spec", {"schema_version", "name", "inputs", "outputs", "provenance"}, optional={"provenance"}
+        )
+        for side in ("inputs", "outputs"):
+            _require(isinstance(table[side], list), f"spec.{side}", "is not a list", got=repr(table[side]))
+        known = {f.name for f in fields(Provenance)}
+        provenance = _object(table.get("provenance", {}), "spec.provenance", known, optional=known)
+        return cls(
+            name=table["name"],
+            inputs=tuple(
+                TensorSpec.from_json(t, f"spec.inputs[{i}]", INPUT_ROLES) for i, t in enumerate(table["inputs"])
+            ),
+            outputs=tuple(
+                TensorSpec.from_json(t, f"spec.outputs[{i}]", OUTPUT_ROLES) for i, t in enumerate(table["outputs"])
+            ),
+            provenance=Provenance(**provenance),
+        )
+
+    def dumps(self) -> str:
+        """Canonical text: sorted keys, two spaces, a newline at the end. Equal specs give equal bytes."""
+        return json.dumps(self.to_json(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def loads(cls, text: str) -> GeneratorSpec:
+        """Reads `dumps`' form. Raises `SpecError` for text that is not JSON, too."""
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SpecError("spec: is not JSON", got=str(error)) from error
+        return cls.from_json(data)
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value
+
+
+def _object(data: object, where: str, known: set[str] | None, *, optional: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
+    _require(isinstance(data, dict), where, "is not a JSON object", got=repr(data)[:80])
+    table: dict[str, Any] = dict(data)  # type: ignore[call-overload]
+    if known is not None:
+        _require(
+            set(table) <= known,
+            where,
+            "has a key that is not known",
+            got=sorted(set(table) - known),
+            expected=sorted(known),
+        )
+        _require(known - optional <= set(table), where, "lacks a key", got=sorted(table), expected=sorted(known))
+    return table
