@@ -36,7 +36,9 @@ from ganruntime.spec import GeneratorSpec, Label, Latent, Noise, Scalar, TensorS
 Float32 = NDArray[np.float32]
 
 _WORDS_PER_BLOCK = 8
-_PIECE_WORDS = 8192  # the best of 2,048 to 16,384: smaller pieces pay NumPy's call overhead, larger ones leave the cache
+_PIECE_WORDS = (
+    8192  # the best of 2,048 to 16,384: smaller pieces pay NumPy's call overhead, larger ones leave the cache
+)
 _SEGMENT_SHIFT = 44  # of a float64's 52 mantissa bits the top 8 name the segment of the octave
 _SEGMENT_MASK = 0x1FFF  # 5 bits of exponent (32 octaves, unique modulo 32) and those 8
 _TABLE_ROWS = 8192

@@ -56,7 +56,10 @@ def ganexport() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs the command line. Exit codes: 0 done, 1 an error that says its remedy, 2 wrong usage, 130 Ctrl-C."""
+    """Runs the command line. Exit codes: 0 done, 1 an error that says its remedy, 2 wrong usage, 130 Ctrl-C.
+
+    With GANEXPORT_DEBUG set, an error comes with its traceback.
+    """
     try:
         ganexport.main(args=arguments, prog_name="ganexport", standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -72,6 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except GanError as error:
+        if os.environ.get("GANEXPORT_DEBUG"):
+            raise
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
     sys.exit(0)

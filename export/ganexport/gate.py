@@ -1,0 +1,141 @@
+"""The parity gate: runs a session over many latents in awkward batch sizes and holds it against its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ganexport.golden import Arrays, Evaluate, GoldenSamples
+from ganexport.parity import ParityMeter, verdict_from
+from ganexport.probes import probe_inputs
+from ganruntime.bundle import Verdict
+from ganruntime.sessions.base import Session, empty_outputs
+from ganruntime.spec import GeneratorSpec
+
+BATCHES = (1, 2, 3, 64, 257)  # one, two, odd, a usual one, and a prime that nobody traced
+LATENTS = 1024
+PROOF_SEED = 0x70726F6F  # "proo": fresh latents, apart from the golden ones
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A verdict, and what does not hold, one sentence each."""
+
+    verdict: Verdict
+    problems: list[str]
+
+
+def verdict_against_golden(
+    session: Session,
+    golden: GoldenSamples,
+    reference: str,
+    batches: Sequence[int] = BATCHES,
+    progress: Progress | None = None,
+) -> Finding:
+    """Every golden sample through the session, once per batch size; every batch is full.
+
+    Args:
+        reference: what the golden samples were computed by.
+        progress: called with the number of images just run.
+    """
+    meters = {t.name: ParityMeter(t) for t in session.spec.outputs}
+    for start, count, outputs in _runs(session, golden.latents, batches, golden.rows, progress):
+        golden.compare(meters, outputs, start, count)
+    return _finding(session, meters, reference, golden.latents, tuple(batches))
+
+
+def verdict_against_reference(
+    session: Session,
+    evaluate: Evaluate,
+    reference: str,
+    *,
+    seed: int = PROOF_SEED,
+    latents: int = LATENTS,
+    batches: Sequence[int] = BATCHES,
+    progress: Progress | None = None,
+) -> Finding:
+    """Fresh latents through the session and through the source network, whole outputs compared.
+
+    Args:
+        evaluate: the source network in fp32.
+    """
+    samples = _ReferenceSamples(session.spec, evaluate, seed, latents)
+    meters = {t.name: ParityMeter(t) for t in session.spec.outputs}
+    for start, count, outputs in _runs(session, latents, batches, samples.rows, progress):
+        for name, expected in samples.outputs(start, count).items():
+            meters[name].add(expected, outputs[name][:count], start)
+    return _finding(session, meters, reference, latents, tuple(batches))
+
+
+def _runs(
+    session: Session,
+    latents: int,
+    batches: Sequence[int],
+    rows: Callable[[int, int], Arrays],
+    progress: Progress | None,
+) -> Iterator[tuple[int, int, Arrays]]:
+    """Yields (first sample, samples that count, outputs): full batches, the last one filled up from the front."""
+    for batch in batches:
+        out = empty_outputs(session.spec, batch)
+        for start in range(0, latents, batch):
+            session.run(rows(start, batch), out)
+            count = min(batch, latents - start)
+            yield start, count, out
+            if progress is not None:
+                progress(count)
+
+
+def _finding(
+    session: Session, meters: dict[str, ParityMeter], reference: str, latents: int, batches: tuple[int, ...]
+) -> Finding:
+    verdict, problems = verdict_from(
+        meters,
+        precision=session.variant.precision,
+        backend=session.backend,
+        device=session.device,
+        versions=session.versions(),
+        reference=reference,
+        latents=latents,
+        batches=batches,
+    )
+    return Finding(verdict, problems)
+
+
+class _ReferenceSamples:
+    """Reference outputs, computed when first needed and kept while they are small."""
+
+    _CHUNK = 64
+    _KEEP_BYTES = 1 << 30
+
+    def __init__(self, spec: GeneratorSpec, evaluate: Evaluate, seed: int, latents: int) -> None:
+        self._spec, self._evaluate, self._seed, self._latents = spec, evaluate, seed, latents
+        self._kept: dict[int, Arrays] = {}
+        row_bytes = sum(4 * t.size for t in spec.outputs)
+        self._most = max(1, self._KEEP_BYTES // (row_bytes * self._CHUNK))
+
+    def rows(self, start: int, count: int) -> Arrays:
+        """Inputs of samples start … start + count - 1; those past the last are simply further samples."""
+        return probe_inputs(self._spec, self._seed, start, count)
+
+    def outputs(self, start: int, count: int) -> Arrays:
+        import numpy as np
+
+        parts: list[Arrays] = []
+        position = start
+        while position < start + count:
+            chunk = position // self._CHUNK
+            offset = position - chunk * self._CHUNK
+            take = min(self._CHUNK - offset, start + count - position)
+            whole = self._chunk(chunk)
+            parts.append({name: array[offset : offset + take] for name, array in whole.items()})
+            position += take
+        return {t.name: np.concatenate([p[t.name] for p in parts]) for t in self._spec.outputs}
+
+    def _chunk(self, chunk: int) -> Arrays:
+        if chunk not in self._kept:
+            if len(self._kept) >= self._most:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[chunk] = self._evaluate(probe_inputs(self._spec, self._seed, chunk * self._CHUNK, self._CHUNK))
+        return self._kept[chunk]

@@ -1,0 +1,142 @@
+"""Golden samples: latents and what the source network made of them, kept in the bundle so that any session can be
+held against the network it came from, where there is no torch.
+
+Of the first samples every element is kept; of the rest a fixed random choice of elements, so that a thousand samples
+of a large generator stay small: a graph that computes something else departs everywhere, not in one pixel.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganexport.parity import ParityMeter
+from ganexport.probes import probe_inputs
+from ganruntime import noise
+from ganruntime.errors import BundleIntegrityError
+from ganruntime.sessions.base import fixed_shape
+from ganruntime.spec import GeneratorSpec, TensorSpec
+
+Arrays = dict[str, NDArray[np.generic]]
+Evaluate = Callable[[Arrays], Arrays]
+
+SEED = 0x676F6C64  # "gold": apart from the seeds that people choose, and from those of calibration
+LATENTS = 1024
+ELEMENTS = 1024
+_WHOLE_BYTES = 4 << 20
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class GoldenSamples:
+    """The reference samples, as they lie in golden.npz.
+
+    inputs: {input name: [N, *shape]}.
+    whole: {output name: [K, *shape]}, every element of the first K samples.
+    elements: {output name: [N, E]}, the elements at `positions` of all N samples.
+    positions: {output name: int64 [E]}, indices into a flattened sample.
+    """
+
+    inputs: Arrays
+    whole: Arrays
+    elements: Arrays
+    positions: dict[str, NDArray[np.int64]]
+
+    @property
+    def latents(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def rows(self, start: int, count: int) -> Arrays:
+        """Inputs of samples start … start + count - 1, going round at the end, so that any batch can be filled."""
+        index = np.arange(start, start + count) % self.latents
+        return {name: np.ascontiguousarray(array[index]) for name, array in self.inputs.items()}
+
+    def compare(
+        self, meters: Mapping[str, ParityMeter], outputs: Mapping[str, NDArray[np.generic]], start: int, count: int
+    ) -> None:
+        """Adds samples start … start + count - 1 of a run to the meters, at the kept elements."""
+        for name, meter in meters.items():
+            candidate = outputs[name][:count].reshape(count, -1)
+            chosen = candidate[:, self.positions[name]]
+            meter.add(self.elements[name][start : start + count], chosen, start)
+
+    def to_bytes(self) -> bytes:
+        """An .npz file: `input.NAME`, `output.NAME`, `elements.NAME`, `positions.NAME`."""
+        arrays = {f"input.{k}": v for k, v in self.inputs.items()}
+        arrays |= {f"output.{k}": v for k, v in self.whole.items()}
+        arrays |= {f"elements.{k}": v for k, v in self.elements.items()}
+        arrays |= {f"positions.{k}": v for k, v in self.positions.items()}
+        file = io.BytesIO()
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+        return file.getvalue()
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]], spec: GeneratorSpec) -> GoldenSamples:
+        """From `Bundle.golden()`. Raises `BundleIntegrityError` where the arrays do not fit the spec."""
+
+        def part(prefix: str) -> Arrays:
+            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+        inputs, whole, elements = part("input."), part("output."), part("elements.")
+        positions = {k: v.astype(np.int64) for k, v in part("positions.").items()}
+        outputs = {t.name for t in spec.outputs}
+        fits = set(inputs) == {t.name for t in spec.inputs} and outputs == set(whole) == set(elements) == set(positions)
+        if fits:
+            n = {len(v) for v in (*inputs.values(), *elements.values())}
+            fits = len(n) == 1 and all(inputs[t.name].shape[1:] == fixed_shape(t) for t in spec.inputs)
+            fits = fits and all(whole[t.name].shape[1:] == fixed_shape(t) for t in spec.outputs)
+            fits = fits and all(_in_range(positions[t.name], elements[t.name], t) for t in spec.outputs)
+        if not fits:
+            shapes = {k: list(v.shape) for k, v in arrays.items()}
+            raise BundleIntegrityError("golden.npz does not fit the spec", got=shapes, remedy="export the bundle again")
+        return cls(inputs, whole, elements, positions)
+
+
+def _in_range(positions: NDArray[np.int64], elements: NDArray[np.generic], tensor: TensorSpec) -> bool:
+    inside = positions.ndim == 1 and positions.size > 0 and positions.min() >= 0 and positions.max() < tensor.size
+    return bool(inside) and elements.shape[1:] == positions.shape
+
+
+def golden_from_reference(
+    spec: GeneratorSpec, evaluate: Evaluate, seed: int = SEED, latents: int = LATENTS
+) -> GoldenSamples:
+    """Runs the reference over latents 0 … N - 1 of `seed`.
+
+    Args:
+        evaluate: {input: [n, *shape]} -> {output: [n, *shape]}, the source network in fp32.
+    """
+    positions = {t.name: _positions(t, seed) for t in spec.outputs}
+    whole_count = {t.name: min(latents, max(16, min(64, _WHOLE_BYTES // (4 * t.size)))) for t in spec.outputs}
+    inputs = probe_inputs(spec, seed, 0, latents)
+    whole: dict[str, list[NDArray[np.generic]]] = {t.name: [] for t in spec.outputs}
+    elements: dict[str, list[NDArray[np.generic]]] = {t.name: [] for t in spec.outputs}
+    for start, count in _chunks(latents):
+        outputs = evaluate({k: v[start : start + count] for k, v in inputs.items()})
+        for name, array in outputs.items():
+            if start < whole_count[name]:
+                whole[name].append(array[: whole_count[name] - start].copy())
+            elements[name].append(array.reshape(count, -1)[:, positions[name]])
+    return GoldenSamples(
+        inputs,
+        {name: np.concatenate(parts) for name, parts in whole.items()},
+        {name: np.concatenate(parts) for name, parts in elements.items()},
+        positions,
+    )
+
+
+def _chunks(count: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, count, _CHUNK):
+        yield start, min(_CHUNK, count - start)
+
+
+def _positions(tensor: TensorSpec, seed: int) -> NDArray[np.int64]:
+    """Ascending indices of the elements to keep: all of a small output, `ELEMENTS` at random of a large one."""
+    if tensor.size <= ELEMENTS:
+        return np.arange(tensor.size)
+    # The order of `size` independent numbers is a uniform permutation.
+    draw = noise.uniform(seed, 0, 1, tensor.size, stream=noise.stream_of(f"positions of {tensor.name}"))[0]
+    return np.sort(np.argsort(draw, kind="stable")[:ELEMENTS])

@@ -1,0 +1,47 @@
+"""Probes: inputs to try a generator on, for every role, as a pure function of (seed, index)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganruntime import noise
+from ganruntime.errors import ExportError
+from ganruntime.spec import GeneratorSpec, Image, Keypoints, TensorSpec, Tokens
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def probe_inputs(spec: GeneratorSpec, seed: int, first: int, count: int) -> Arrays:
+    """{input name: [count, *shape]}: what `noise.inputs` draws, and uniform values where only a caller would know.
+
+    Images, keypoints and vectors are uniform over their range ([-1, 1) for vectors), tokens over the vocabulary.
+
+    Raises:
+        ExportError: an input has dimensions that vary.
+    """
+    probes = noise.inputs(spec, seed, first, count)
+    for tensor in spec.inputs:
+        if tensor.name not in probes:
+            probes[tensor.name] = _uniform_probe(tensor, seed, first, count)
+    return probes
+
+
+def _uniform_probe(tensor: TensorSpec, seed: int, first: int, count: int) -> NDArray[np.generic]:
+    if None in tensor.shape:
+        raise ExportError(
+            f"input {tensor.name!r} has dimensions that vary",
+            got=list(tensor.shape),
+            expected="a fixed shape: this release exports fixed heights and widths",
+            remedy="give the height and width in the spec",
+        )
+    unit = noise.uniform(
+        seed, first, count, tensor.size, stream=noise.stream_of(tensor.name)
+    )  # [count, size] in [-1, 1)
+    shape = (count, *(d or 0 for d in tensor.shape))
+    if isinstance(tensor.role, Tokens):
+        tokens: NDArray[np.generic] = np.floor((unit + 1.0) / 2.0 * tensor.role.vocabulary_size).astype(tensor.dtype)
+        return tokens.reshape(shape)
+    low, high = tensor.role.range if isinstance(tensor.role, (Image, Keypoints)) else (-1.0, 1.0)
+    values: NDArray[np.generic] = (low + (unit + 1.0) / 2.0 * (high - low)).astype(tensor.dtype)
+    return values.reshape(shape)

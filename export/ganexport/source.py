@@ -1,0 +1,160 @@
+"""Where a generator comes from: a checkpoint of ours, or a function of yours that returns a module."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganruntime.errors import ExportError, InputError, MissingDependencyError, SpecError
+from ganruntime.spec import GeneratorSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network with its spec, and a line that says where it came from."""
+
+    module: nn.Module
+    spec: GeneratorSpec
+    origin: str
+
+    def weights_sha256(self) -> str:
+        """SHA-256 over names, dtypes, shapes and bytes of all parameters and buffers, in the order of their names."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.module.state_dict().items()):
+            array = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
+            digest.update(array.reshape(-1).view(_bytes_dtype()).numpy().tobytes())
+        return digest.hexdigest()
+
+
+def _bytes_dtype() -> object:
+    import torch
+
+    return torch.uint8
+
+
+def require_torch() -> None:
+    """Raises `MissingDependencyError` naming the extra, where torch or onnx is not installed."""
+    for package in ("torch", "onnx", "onnxscript", "safetensors"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"exporting needs {package}, which is not installed",
+                got=str(error),
+                remedy='pip install "ganexport[export]"',
+            ) from error
+
+
+def generator_from_checkpoint(path: Path | str) -> Source:
+    """The generator of a checkpoint or run folder.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    require_torch()
+    from gantrain.checkpoint import load_generator
+
+    module, spec = load_generator(path)
+    return Source(module, spec, f"checkpoint {Path(path).name}")
+
+
+def generator_from_factory(factory: str, spec_file: Path | str) -> Source:
+    """The module that `package.module:function` returns, called without arguments, with a spec read from a JSON file.
+
+    Modules are looked up on Python's path and in the working directory.
+
+    Raises:
+        InputError: the name is not of that form, or cannot be imported.
+        SpecError: the file is not a spec.
+        ExportError: the function fails, or returns something else.
+    """
+    require_torch()
+    from torch import nn
+
+    spec = read_spec(spec_file)
+    module_name, _, function_name = factory.partition(":")
+    if not module_name or not function_name.isidentifier():
+        raise InputError(f"{factory!r} does not name a function", expected="package.module:function")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise InputError(
+            f"cannot import {factory}", got=str(error), remedy="run in the folder that holds the package, or install it"
+        ) from error
+    try:
+        module = function()
+    except Exception as error:  # whatever a stranger's code raises
+        raise ExportError(f"{factory}() failed", got=f"{type(error).__name__}: {error}") from error
+    if not isinstance(module, nn.Module):
+        raise ExportError(
+            f"{factory}() returned something else", got=type(module).__name__, expected="a torch.nn.Module"
+        )
+    return Source(module, spec, f"factory {factory}")
+
+
+def read_spec(path: Path | str) -> GeneratorSpec:
+    """A spec from a JSON file. Raises `SpecError`, with the file's name in it."""
+    path = Path(path)
+    try:
+        return GeneratorSpec.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cannot read the spec {path}", got=str(error)) from error
+    except SpecError as error:
+        raise SpecError(
+            f"{path}: {error.problem}", got=error.got, expected=error.expected, remedy=error.remedy
+        ) from error
+
+
+def eager_outputs(module: nn.Module, spec: GeneratorSpec, inputs: Arrays) -> Arrays:
+    """What PyTorch computes, in the network's own code: {input: [n, *shape]} -> {output: [n, *shape]}.
+
+    Raises:
+        ExportError: the forward fails, or its outputs are not those of the spec.
+    """
+    import torch
+
+    arguments = [torch.from_numpy(np.ascontiguousarray(inputs[t.name])) for t in spec.inputs]
+    try:
+        with torch.inference_mode():
+            result = module(*arguments)
+    except Exception as error:  # whatever a stranger's code raises
+        shapes = {t.name: list(inputs[t.name].shape) for t in spec.inputs}
+        raise ExportError(
+            f"{spec.name}: forward failed", got=f"{type(error).__name__}: {error}", expected=f"to take {shapes}"
+        ) from error
+    tensors = list(result) if isinstance(result, (tuple, list)) else [result]
+    if len(tensors) != len(spec.outputs) or not all(isinstance(t, torch.Tensor) for t in tensors):
+        raise ExportError(
+            f"{spec.name}: forward gives other outputs than the spec",
+            got=f"{len(tensors)}",
+            expected=", ".join(t.name for t in spec.outputs),
+        )
+    outputs = {t.name: tensor.detach().cpu().numpy() for t, tensor in zip(spec.outputs, tensors, strict=True)}
+    n = len(next(iter(inputs.values())))
+    for t in spec.outputs:
+        array = outputs[t.name]
+        fits = len(array.shape) == len(t.shape) + 1 and len(array) == n
+        fits = fits and all(s in (None, d) for s, d in zip(t.shape, array.shape[1:], strict=True))
+        if not fits or str(array.dtype) != t.dtype:
+            raise ExportError(
+                f"{spec.name}: output {t.name!r} is not as the spec says",
+                got=f"{array.dtype} {list(array.shape)}",
+                expected=f"{t.dtype} {[n, *t.shape]}",
+                remedy="correct the spec, or the network",
+            )
+    return outputs

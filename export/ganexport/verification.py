@@ -1,0 +1,166 @@
+"""Verifying a bundle on this machine: every file, every variant that can run here, and the runtime's own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ganexport.gate import BATCHES, LATENTS, PROOF_SEED, Finding, verdict_against_golden, verdict_against_reference
+from ganexport.golden import Evaluate, GoldenSamples
+from ganruntime import noise
+from ganruntime.buckets import DEFAULT_BUCKETS
+from ganruntime.bundle import Bundle, Variant, Verdict
+from ganruntime.errors import BackendError, MissingDependencyError
+from ganruntime.generator import Generator
+from ganruntime.images import uint8_from_output
+from ganruntime.sessions.base import Session
+from ganruntime.sessions.onnxruntime import OnnxRuntimeSession
+from ganruntime.spec import Latent, Noise
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A source network to verify against, instead of the golden samples."""
+
+    evaluate: Evaluate
+    name: str
+
+
+@dataclass
+class Report:
+    """What was found: a finding per variant that ran, why the others did not, and checks of the bundle as a whole."""
+
+    findings: dict[str, Finding] = field(default_factory=dict)
+    not_run: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether something ran, and everything that ran holds."""
+        problems = [p for f in self.findings.values() for p in f.problems] + [
+            p for c in self.checks.values() for p in c
+        ]
+        return bool(self.findings) and not problems
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        return {name: finding.verdict for name, finding in self.findings.items()}
+
+
+def verify_bundle(
+    bundle: Bundle,
+    *,
+    device: str = "cpu",
+    variants: Sequence[str] = (),
+    latents: int = LATENTS,
+    seed: int = PROOF_SEED,
+    batches: Sequence[int] = BATCHES,
+    reference: Reference | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Runs every check.
+
+    Args:
+        device: where graphs run: `cpu`, `cuda` or `cuda:N`. Engines run on the GPU that they were built for.
+        variants: names; by default every variant that can run here. One that was named and cannot run is an error.
+        latents: how many fresh latents to compare where a `reference` is given; the golden samples are run whole.
+        reference: the source network.
+
+    Raises:
+        BundleIntegrityError: a file of the bundle is damaged.
+        BackendError: a variant that was named cannot run here.
+    """
+    for name in bundle.manifest.files:
+        bundle.read(name)
+    golden = GoldenSamples.from_arrays(bundle.golden(), bundle.spec)
+    report = Report()
+    report.checks["noise gives the golden latents"] = _noise_problems(bundle, golden)
+    for variant in [bundle.variant(name) for name in variants] or bundle.manifest.variants:
+        try:
+            session = open_session(bundle, variant, device, tuple(batches))
+        except (BackendError, MissingDependencyError) as error:
+            # An engine for another machine says nothing against this bundle; a graph runs anywhere.
+            if variants or variant.format == "onnx":
+                raise
+            report.not_run[variant.name] = str(error)
+            continue
+        with session:
+            sizes = tuple(batches) if variant.format == "onnx" else session.buckets
+            if reference is not None:
+                finding = verdict_against_reference(
+                    session,
+                    reference.evaluate,
+                    reference.name,
+                    seed=seed,
+                    latents=latents,
+                    batches=sizes,
+                    progress=progress,
+                )
+            else:
+                finding = verdict_against_golden(session, golden, bundle.manifest.golden.reference, sizes, progress)
+        report.findings[variant.name] = finding
+    graph = next((v for v in bundle.manifest.variants if v.format == "onnx" and v.name in report.findings), None)
+    if graph is not None:
+        report.checks["the runtime draws the golden images"] = _runtime_problems(bundle, graph, device, golden)
+    return report
+
+
+def images_to_run(
+    bundle: Bundle, latents: int, batches: Sequence[int], variants: Sequence[str], reference: bool
+) -> int:
+    """How many images `verify_bundle` will run, for a progress bar."""
+    count = len(variants) or sum(v.format == "onnx" for v in bundle.manifest.variants)
+    return count * len(batches) * (latents if reference else bundle.manifest.golden.latents)
+
+
+def open_session(bundle: Bundle, variant: Variant, device: str, buckets: tuple[int, ...]) -> Session:
+    """The session of a variant; an engine keeps its own buckets."""
+    if variant.format == "onnx":
+        return OnnxRuntimeSession(
+            bundle.spec,
+            variant,
+            bundle.graph(variant),
+            device=device,
+            buckets=buckets,
+            where=str(bundle.path / variant.file),
+        )
+    from ganruntime.sessions.tensorrt import TensorRTSession
+
+    return TensorRTSession(bundle, variant, "cuda:0" if device == "cpu" else device)
+
+
+def _noise_problems(bundle: Bundle, golden: GoldenSamples) -> list[str]:
+    """Whether (seed, index) still means the same latents here as where the bundle was made, bit for bit."""
+    problems = []
+    for tensor in bundle.spec.inputs:
+        if isinstance(tensor.role, (Latent, Noise)):
+            drawn = noise.latents(tensor, bundle.manifest.golden.seed, 0, golden.latents)
+            if not np.array_equal(drawn, golden.inputs[tensor.name]):
+                problems.append(f"{tensor.name}: noise draws other latents than the golden ones")
+    return problems
+
+
+def _runtime_problems(bundle: Bundle, variant: Variant, device: str, golden: GoldenSamples) -> list[str]:
+    """The whole samples through `Generator`, with its own cutting and padding: at most one pixel level away."""
+    image = bundle.spec.image
+    latent = bundle.spec.latent
+    if image is None or latent is None:
+        return []
+    whole = golden.whole[image.name]
+    expected = uint8_from_output(whole, image)
+    with Generator(open_session(bundle, variant, device, DEFAULT_BUCKETS)) as generator:
+        inputs: dict[str, Any] = {
+            name: array[: len(whole)] for name, array in golden.inputs.items() if name != latent.name
+        }
+        drawn = generator(golden.inputs[latent.name][: len(whole)], **inputs)
+        if len(generator.spec.inputs) == 1:
+            again = generator.generate(len(whole), seed=bundle.manifest.golden.seed)
+            if not np.array_equal(drawn, again):
+                return ["generate(seed) and generator(latents) give different images"]
+    gap = int(np.abs(drawn.astype(np.int16) - expected).max())
+    return [f"images differ by up to {gap} levels"] if gap > 1 else []

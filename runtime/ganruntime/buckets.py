@@ -1,0 +1,72 @@
+"""Batch buckets: which batch sizes run, and how a request is cut into them.
+
+A first run of a new shape can be ten times slower than the next (microsoft/onnxruntime#17443), and an engine has
+profiles for some batches only. So a session runs the sizes of its buckets and no others; what does not fill a bucket
+is padded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ganruntime.errors import InputError
+
+DEFAULT_BUCKETS = (1, 4, 16, 64)
+LARGEST_BUCKET = 65_536
+# What one more call costs, in rows: with less, 7 rows would run as 4 + 1 + 1 + 1.
+_CALL_COST_ROWS = 1
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows [start, start + rows) of a request, run in a batch of `bucket` >= rows."""
+
+    start: int
+    rows: int
+    bucket: int
+
+
+def checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
+    """Ascending, without repetition. Raises `InputError` for anything but integers in [1, 65536]."""
+    if not isinstance(buckets, Sequence) or isinstance(buckets, str) or len(buckets) == 0:
+        raise InputError(
+            "batch buckets are missing", got=repr(buckets), expected="a few batch sizes, such as (1, 8, 64)"
+        )
+    for b in buckets:
+        if not isinstance(b, int) or isinstance(b, bool) or not 1 <= b <= LARGEST_BUCKET:
+            raise InputError(
+                "a batch bucket is not a batch size", got=repr(b), expected=f"an integer in [1, {LARGEST_BUCKET}]"
+            )
+    return tuple(sorted(set(buckets)))
+
+
+def pieces_of(count: int, buckets: tuple[int, ...]) -> list[Piece]:
+    """Cuts a request of `count` rows: full largest buckets first, then the cheapest cover of the rest.
+
+    The cost of a cover is the rows that run, padding included, and one row's worth for each call. The cut depends on
+    `count` and `buckets` alone, so equal requests run in equal batches.
+    """
+    largest = buckets[-1]
+    full, rest = divmod(count, largest)
+    sizes = [largest] * full + list(_cover(rest, buckets))
+    pieces, start = [], 0
+    for bucket in sizes:
+        rows = min(bucket, count - start)
+        pieces.append(Piece(start, rows, bucket))
+        start += rows
+    return pieces
+
+
+@lru_cache(maxsize=4096)
+def _cover(rest: int, buckets: tuple[int, ...]) -> tuple[int, ...]:
+    """The cheapest buckets for fewer rows than the largest holds, in descending order."""
+    best: list[tuple[int, tuple[int, ...]]] = [(0, ())]
+    for n in range(1, rest + 1):
+        options = []
+        for b in buckets:
+            cost, sizes = best[max(0, n - b)]
+            options.append((cost + b + _CALL_COST_ROWS, (*sizes, b)))
+        best.append(min(options, key=lambda option: (option[0], len(option[1]))))
+    return tuple(sorted(best[rest][1], reverse=True))

@@ -1,0 +1,356 @@
+"""The manifest: what a bundle says of itself. Frozen dataclasses, to and from JSON, read strictly."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
+
+from ganruntime.errors import BundleFormatError
+from ganruntime.spec import GeneratorSpec
+
+FORMAT = "ganexport-bundle"
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+MANIFEST_LIMIT_BYTES = 8 << 20
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
+FORMATS = ("onnx", "tensorrt")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-+]*(/[A-Za-z0-9][A-Za-z0-9._\-+]*)*\Z")
+_VARIANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-+]{0,127}\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+T = TypeVar("T")
+
+
+def _require(holds: bool, where: str, problem: str, *, got: object = None, expected: object = None) -> None:
+    if not holds:
+        raise BundleFormatError(f"{where}: {problem}", got=got, expected=expected)
+
+
+def _string(value: object, where: str) -> str:
+    _require(isinstance(value, str), where, "is not a string", got=repr(value)[:80])
+    return str(value)
+
+
+def _integer(value: object, where: str, least: int = 0) -> int:
+    ok = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    _require(ok, where, f"is not an integer >= {least}", got=repr(value)[:80])
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def _number(value: object, where: str) -> float:
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    _require(ok, where, "is not a finite number", got=repr(value)[:80])
+    return float(value)  # type: ignore[arg-type]
+
+
+def _table(value: object, where: str, known: set[str], optional: frozenset[str] = frozenset()) -> dict[str, Any]:
+    _require(isinstance(value, dict), where, "is not a JSON object", got=repr(value)[:80])
+    table: dict[str, Any] = dict(value)  # type: ignore[call-overload]
+    extra, missing = sorted(set(table) - known), sorted(known - optional - set(table))
+    _require(not extra, where, "has a key that is not known", got=extra, expected=sorted(known))
+    _require(not missing, where, "lacks a key", got=sorted(table), expected=missing)
+    return table
+
+
+def _tuple(value: object, where: str, read: Callable[[object, str], T]) -> tuple[T, ...]:
+    _require(isinstance(value, (list, tuple)), where, "is not a list", got=repr(value)[:80])
+    return tuple(read(item, f"{where}[{i}]") for i, item in enumerate(value))  # type: ignore[arg-type, var-annotated]
+
+
+def _mapping(value: object, where: str, read: Callable[[object, str], T]) -> dict[str, T]:
+    _require(isinstance(value, Mapping), where, "is not a JSON object", got=repr(value)[:80])
+    return {_string(k, where): read(v, f"{where}.{k}") for k, v in value.items()}  # type: ignore[attr-defined]
+
+
+def file_name(value: object, where: str) -> str:
+    """A relative path of plain names, with `/` between: it cannot leave the bundle, and cannot be the manifest."""
+    name = _string(value, where)
+    _require(
+        bool(_FILE_NAME.match(name)),
+        where,
+        "is not a path inside the bundle",
+        got=repr(name)[:200],
+        expected="names of letters, digits, . _ - + with / between",
+    )
+    _require(name != MANIFEST_NAME, where, "is the manifest itself", got=name)
+    return name
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of the bundle: its SHA-256 (64 lower-case hex digits) and its size."""
+
+    sha256: str
+    size_bytes: int
+
+    def __post_init__(self) -> None:
+        _require(bool(_SHA256.match(_string(self.sha256, "sha256"))), "sha256", "is not 64 hex digits", got=self.sha256)
+        _integer(self.size_bytes, "size_bytes")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found when a variant was run against its reference.
+
+    passed: whether every check held, within `bound` on the largest absolute error in the output's own range.
+    backend, device, versions: what it ran on.
+    reference: what it was compared with.
+    latents, batches: over how many latents, in which batch sizes.
+    errors: measured figures, such as max_abs, mean_abs, max_uint8, psnr_db.
+    """
+
+    passed: bool
+    backend: str
+    device: str
+    versions: Mapping[str, str]
+    reference: str
+    latents: int
+    batches: tuple[int, ...]
+    bound: float
+    errors: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        _require(isinstance(self.passed, bool), "verdict.passed", "is not true or false", got=repr(self.passed)[:80])
+        for name in ("backend", "device", "reference"):
+            _string(getattr(self, name), f"verdict.{name}")
+        object.__setattr__(self, "versions", _mapping(self.versions, "verdict.versions", _string))
+        _integer(self.latents, "verdict.latents", 1)
+        object.__setattr__(self, "batches", _tuple(self.batches, "verdict.batches", lambda v, w: _integer(v, w, 1)))
+        object.__setattr__(self, "bound", _number(self.bound, "verdict.bound"))
+        object.__setattr__(self, "errors", _mapping(self.errors, "verdict.errors", _number))
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where it ran: a newer verdict for the same place replaces this one."""
+        return self.backend, self.device
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """What a TensorRT engine was built with, and so what it runs on.
+
+    tensorrt, cuda, driver: versions. compute_capability: such as "9.0". gpu: the device's name.
+    batches: the static profiles, ascending; `largest_batch`: the upper end of the dynamic profile.
+    timing: what the build took, in seconds.
+    """
+
+    tensorrt: str
+    compute_capability: str
+    gpu: str
+    driver: str
+    cuda: str
+    batches: tuple[int, ...]
+    largest_batch: int
+    build_seconds: float
+
+    def __post_init__(self) -> None:
+        for name in ("tensorrt", "compute_capability", "gpu", "driver", "cuda"):
+            _string(getattr(self, name), f"engine.{name}")
+        object.__setattr__(self, "batches", _tuple(self.batches, "engine.batches", lambda v, w: _integer(v, w, 1)))
+        _integer(self.largest_batch, "engine.largest_batch", 1)
+        object.__setattr__(self, "build_seconds", _number(self.build_seconds, "engine.build_seconds"))
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run the generator: a graph or an engine, its precision, and its verdicts."""
+
+    name: str
+    precision: str
+    format: str
+    file: str
+    verdicts: tuple[Verdict, ...] = ()
+    engine: EngineRecord | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            bool(_VARIANT_NAME.match(_string(self.name, "variant.name"))),
+            "variant.name",
+            "is not a name",
+            got=repr(self.name)[:80],
+        )
+        where = f"variant {self.name}"
+        _require(
+            self.precision in PRECISIONS,
+            f"{where}: precision",
+            "is not known",
+            got=repr(self.precision),
+            expected=", ".join(PRECISIONS),
+        )
+        _require(
+            self.format in FORMATS,
+            f"{where}: format",
+            "is not known",
+            got=repr(self.format),
+            expected=", ".join(FORMATS),
+        )
+        file_name(self.file, f"{where}: file")
+        object.__setattr__(self, "verdicts", tuple(self.verdicts))
+        _require(
+            (self.engine is not None) == (self.format == "tensorrt"),
+            where,
+            "has an engine record if and only if it is an engine",
+        )
+
+    @property
+    def status(self) -> str:
+        """`verified`, `failed` (a check failed somewhere) or `unverified` (it never ran anywhere)."""
+        if not self.verdicts:
+            return "unverified"
+        return "verified" if all(v.passed for v in self.verdicts) else "failed"
+
+    def with_verdict(self, verdict: Verdict) -> Variant:
+        """The variant with this verdict, in place of an older one of the same backend and device."""
+        kept = tuple(v for v in self.verdicts if v.place != verdict.place)
+        return replace(self, verdicts=(*kept, verdict))
+
+
+@dataclass(frozen=True)
+class GoldenRecord:
+    """The reference samples: which file, drawn from which seed, how many latents, computed by what."""
+
+    file: str
+    seed: int
+    latents: int
+    reference: str
+
+    def __post_init__(self) -> None:
+        file_name(self.file, "golden.file")
+        _integer(self.seed, "golden.seed")
+        _integer(self.latents, "golden.latents", 1)
+        _string(self.reference, "golden.reference")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a bundle says of itself. `reports` is information for people: nothing is computed from it.
+
+    Raises:
+        BundleFormatError: on construction, where anything is malformed or names a file that is not listed.
+    """
+
+    spec: GeneratorSpec
+    files: Mapping[str, FileRecord]
+    variants: tuple[Variant, ...]
+    golden: GoldenRecord
+    preview: str | None = None
+    reports: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "variants", tuple(self.variants))
+        names = [v.name for v in self.variants]
+        _require(len(names) > 0, "manifest.variants", "is empty")
+        _require(len(set(names)) == len(names), "manifest.variants", "has a name twice", got=names)
+        for name in self.files:
+            file_name(name, "manifest.files")
+        for needed in (*(v.file for v in self.variants), self.golden.file, *([self.preview] if self.preview else [])):
+            _require(
+                needed in self.files,
+                "manifest.files",
+                "lacks a file that is named elsewhere",
+                got=sorted(self.files),
+                expected=needed,
+            )
+
+    def variant(self, name: str) -> Variant:
+        for v in self.variants:
+            if v.name == name:
+                return v
+        raise BundleFormatError(f"no variant {name!r} in the bundle", expected=", ".join(v.name for v in self.variants))
+
+    def dumps(self) -> str:
+        """Canonical text: sorted keys, two spaces, a newline at the end, no time. Equal manifests give equal bytes."""
+        data = {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "spec": self.spec.to_json(),
+            "files": {name: _json(record) for name, record in self.files.items()},
+            "variants": [_json(v) for v in self.variants],
+            "golden": _json(self.golden),
+            "preview": self.preview,
+            "reports": dict(self.reports),
+        }
+        return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def loads(cls, text: str) -> Manifest:
+        """Reads `dumps`' form.
+
+        Raises:
+            BundleFormatError: the text is not a manifest, or is of a newer schema version.
+            SpecError: the spec inside is malformed.
+        """
+        try:
+            data = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise BundleFormatError(
+                "manifest.json: is not JSON", got=str(error)[:200], remedy="export the bundle again"
+            ) from error
+        _require(isinstance(data, dict), "manifest.json", "is not a JSON object", got=type(data).__name__)
+        _require(
+            data.get("format") == FORMAT,
+            "manifest.json: format",
+            "is not that of a bundle",
+            got=repr(data.get("format"))[:80],
+            expected=repr(FORMAT),
+        )
+        version = _integer(data.get("schema_version"), "manifest.json: schema_version", 1)
+        if version > SCHEMA_VERSION:
+            raise BundleFormatError(
+                "manifest.json: schema version is newer than this release reads",
+                got=version,
+                expected=f"at most {SCHEMA_VERSION}",
+                remedy="pip install --upgrade ganexport",
+            )
+        table = _table(
+            data, "manifest", {"format", "schema_version", "spec", "files", "variants", "golden", "preview", "reports"}
+        )
+        _require(
+            table["preview"] is None or isinstance(table["preview"], str),
+            "manifest.preview",
+            "is not a name",
+            got=repr(table["preview"])[:80],
+        )
+        _require(
+            isinstance(table["reports"], dict),
+            "manifest.reports",
+            "is not a JSON object",
+            got=repr(table["reports"])[:80],
+        )
+        return cls(
+            spec=GeneratorSpec.from_json(table["spec"]),
+            files=_mapping(table["files"], "manifest.files", lambda v, w: _read(FileRecord, v, w)),
+            variants=_tuple(table["variants"], "manifest.variants", _read_variant),
+            golden=_read(GoldenRecord, table["golden"], "manifest.golden"),
+            preview=table["preview"],
+            reports=table["reports"],
+        )
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _read(cls: type[T], value: object, where: str) -> T:
+    return cls(**_table(value, where, {f.name for f in fields(cls)}))  # type: ignore[arg-type]
+
+
+def _read_variant(value: object, where: str) -> Variant:
+    table = _table(value, where, {f.name for f in fields(Variant)})
+    engine = None if table["engine"] is None else _read(EngineRecord, table["engine"], f"{where}.engine")
+    verdicts = _tuple(table["verdicts"], f"{where}.verdicts", lambda v, w: _read(Verdict, v, w))
+    return Variant(**(table | {"engine": engine, "verdicts": verdicts}))
+
+
+def _json(record: object) -> Any:
+    if hasattr(record, "__dataclass_fields__"):
+        return {name: _json(getattr(record, name)) for name in record.__dataclass_fields__}
+    if isinstance(record, Mapping):
+        return {k: _json(v) for k, v in record.items()}
+    if isinstance(record, (tuple, list)):
+        return [_json(v) for v in record]
+    return record

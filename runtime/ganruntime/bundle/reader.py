@@ -1,0 +1,163 @@
+"""Reading a bundle. Every byte is checked against the manifest before anything parses it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganruntime.bundle.manifest import MANIFEST_LIMIT_BYTES, MANIFEST_NAME, Manifest, Variant
+from ganruntime.bundle.onnx_wire import metadata_of
+from ganruntime.errors import BundleError, BundleFormatError, BundleIntegrityError
+from ganruntime.spec import GeneratorSpec
+
+SPEC_KEY = "ganexport.spec"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose manifest has been read. Files are checked when they are asked for."""
+
+    path: Path
+    manifest: Manifest
+    manifest_sha256: str
+
+    @property
+    def spec(self) -> GeneratorSpec:
+        return self.manifest.spec
+
+    def variant(self, name: str) -> Variant:
+        """Raises `BundleFormatError` with the names that there are."""
+        return self.manifest.variant(name)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a listed file, read once and checked: what is parsed is what was checked.
+
+        Raises:
+            BundleIntegrityError: the file is not listed, missing, a link, outside the bundle, truncated or edited.
+        """
+        record = self.manifest.files.get(name)
+        if record is None:
+            raise BundleIntegrityError(
+                f"{self.path}: {name} is not a file of this bundle", expected=", ".join(sorted(self.manifest.files))
+            )
+        data = _read_plain_file(self.path, name, record.size_bytes)
+        if len(data) != record.size_bytes:
+            kind = "truncated" if len(data) < record.size_bytes else "longer than it was"
+            raise _integrity(
+                self.path, name, f"is {kind}", got=f"{len(data):,} bytes", expected=f"{record.size_bytes:,} bytes"
+            )
+        found = hashlib.sha256(data).hexdigest()
+        if found != record.sha256:
+            raise _integrity(
+                self.path,
+                name,
+                "was changed after the export",
+                got=f"SHA-256 {found}",
+                expected=f"SHA-256 {record.sha256}",
+            )
+        return data
+
+    def file(self, name: str) -> Path:
+        """The path of a listed file, checked as by `read`; for libraries that open paths only."""
+        self.read(name)
+        return self.path / name
+
+    def graph(self, variant: Variant) -> bytes:
+        """The ONNX file of a variant, checked further: whole, nothing external, and of this bundle's spec."""
+        data = self.read(variant.file)
+        metadata = metadata_of(data, f"{self.path}: {variant.file}")
+        if SPEC_KEY in metadata and GeneratorSpec.loads(metadata[SPEC_KEY]) != self.spec:
+            raise _integrity(self.path, variant.file, "carries another spec than the manifest")
+        return data
+
+    def golden(self) -> dict[str, NDArray[np.generic]]:
+        """The arrays of the reference samples. Keys are described in `docs/bundle-format.md`."""
+        name = self.manifest.golden.file
+        data = self.read(name)
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                return {key: arrays[key] for key in arrays.files}
+        except (ValueError, OSError, KeyError) as error:
+            raise _integrity(self.path, name, "is not an array file", got=str(error)[:200]) from error
+
+
+def read_bundle(path: Path | str) -> Bundle:
+    """Opens a bundle: reads the manifest, and nothing else yet.
+
+    Raises:
+        BundleError: there is no bundle at `path`.
+        BundleFormatError: the manifest is malformed or of a newer schema version.
+        SpecError: the spec in it is malformed.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BundleError(f"no bundle at {path}", remedy="ganexport to-onnx CHECKPOINT -o NAME.gan makes one")
+    if not path.is_dir():
+        raise BundleError(f"{path} is a file, and a bundle is a folder", expected="NAME.gan/ with manifest.json in it")
+    if not (path / MANIFEST_NAME).exists() and not (path / MANIFEST_NAME).is_symlink():
+        raise BundleError(
+            f"{path} is not a bundle",
+            got="a folder without manifest.json",
+            expected="NAME.gan/ as ganexport to-onnx writes it",
+        )
+    data = _read_plain_file(path, MANIFEST_NAME, MANIFEST_LIMIT_BYTES)
+    if len(data) > MANIFEST_LIMIT_BYTES:
+        raise BundleFormatError(f"{path}: manifest.json is too large", got=f"over {MANIFEST_LIMIT_BYTES:,} bytes")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleFormatError(f"{path}: manifest.json is not UTF-8", got=str(error)) from error
+    try:
+        manifest = Manifest.loads(text)
+    except BundleFormatError as error:
+        raise BundleFormatError(
+            f"{path}: {error.problem}", got=error.got, expected=error.expected, remedy=error.remedy
+        ) from error
+    return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
+
+
+def _read_plain_file(root: Path, name: str, limit_bytes: int) -> bytes:
+    """Reads at most `limit_bytes` + 1 bytes of root/name, following no link below root."""
+    descriptors: list[int] = []
+    *folders, last = name.split("/")
+    try:
+        # One folder at a time, relative to the one before: a folder exchanged for a link meanwhile is refused as well.
+        descriptors.append(os.open(root, os.O_RDONLY | os.O_DIRECTORY))
+        for folder in folders:
+            descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptors[-1]))
+        # O_NONBLOCK: opening a named pipe would wait for a writer for ever.
+        descriptors.append(os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=descriptors[-1]))
+        if not stat.S_ISREG(os.fstat(descriptors[-1]).st_mode):
+            raise _integrity(root, name, "is not a plain file")
+        with os.fdopen(descriptors.pop(), "rb") as file:
+            return file.read(limit_bytes + 1)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise _integrity(root, name, "is missing") from error
+        link = (root / name).is_symlink() or any(
+            (root / "/".join(folders[: i + 1])).is_symlink() for i in range(len(folders))
+        )
+        raise _integrity(
+            root, name, "is a link, or lies behind one" if link else f"cannot be read ({error.strerror})"
+        ) from error
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _integrity(
+    root: Path, name: str, problem: str, *, got: object = None, expected: object = None
+) -> BundleIntegrityError:
+    return BundleIntegrityError(
+        f"{root}: {name} {problem}",
+        got=got,
+        expected=expected,
+        remedy="export the bundle again, or copy it again from where it came",
+    )

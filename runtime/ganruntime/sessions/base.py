@@ -1,0 +1,88 @@
+"""What a backend is: a fixed set of batch sizes, and a way to run one batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganruntime.bundle.manifest import Variant
+from ganruntime.errors import InputError
+from ganruntime.spec import GeneratorSpec, TensorSpec
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+class Session(ABC):
+    """A loaded variant. Not thread-safe: one thread runs at a time; a batcher or a pool owns it.
+
+    Attributes:
+        spec: the generator's contract.
+        variant: what is loaded.
+        device: where it runs, such as `cpu` or `cuda:0`.
+        buckets: the batch sizes that `run` takes, ascending.
+    """
+
+    backend: ClassVar[str] = ""
+
+    def __init__(self, spec: GeneratorSpec, variant: Variant, device: str, buckets: tuple[int, ...]) -> None:
+        self.spec = spec
+        self.variant = variant
+        self.device = device
+        self.buckets = buckets
+
+    @abstractmethod
+    def run(self, inputs: Arrays, out: Arrays) -> None:
+        """Runs one batch.
+
+        Args:
+            inputs: {name: [b, *shape]} for every input of the spec, C-contiguous, in its dtype, b in `buckets`.
+            out: {name: [b, *shape]} for every output of the spec, C-contiguous, in its dtype; filled.
+
+        Raises:
+            BackendError: the backend failed; the cause is chained.
+        """
+
+    @abstractmethod
+    def versions(self) -> dict[str, str]:
+        """Versions of what runs here, for verdicts and benchmarks."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees what the backend holds. Calling it twice is harmless; running afterwards is a `BackendError`."""
+
+    def describe(self) -> dict[str, Any]:
+        """What runs where, as plain data."""
+        return {
+            "backend": self.backend,
+            "device": self.device,
+            "variant": self.variant.name,
+            "precision": self.variant.precision,
+            "buckets": list(self.buckets),
+            "versions": self.versions(),
+        }
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def empty_outputs(spec: GeneratorSpec, batch: int) -> dict[str, NDArray[np.generic]]:
+    """{output name: [batch, *shape]} to fill."""
+    return {t.name: np.empty((batch, *fixed_shape(t)), t.dtype) for t in spec.outputs}
+
+
+def fixed_shape(tensor: TensorSpec) -> tuple[int, ...]:
+    """The shape without the batch. Raises `InputError` where a dimension varies."""
+    shape = tuple(d for d in tensor.shape if d is not None)
+    if len(shape) != len(tensor.shape):
+        raise InputError(f"{tensor.name!r} has dimensions that vary", got=list(tensor.shape), expected="a fixed shape")
+    return shape
