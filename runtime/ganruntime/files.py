@@ -48,7 +48,7 @@ def write_atomically(path: Path | str, data: bytes) -> None:
         partial.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise _output_error(path, error) from error
+        raise output_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -85,7 +85,7 @@ def folder_written_atomically(path: Path | str) -> Iterator[Path]:
         except OSError as error:
             if isinstance(error, GanError):
                 raise
-            raise _output_error(path, error) from error
+            raise output_error(path, error) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -161,7 +161,8 @@ def _sync_folder(path: Path) -> None:
         _sync(path)
 
 
-def _output_error(path: Path, error: OSError) -> OutputError:
+def output_error(path: Path, error: OSError) -> OutputError:
+    """The `OutputError` of a failed write, with the remedy that its errno calls for."""
     remedies = {
         errno.ENOSPC: "free some space, or choose another disk",
         errno.EDQUOT: "free some space: your quota is used up",

@@ -86,7 +86,6 @@ def _verdicts_text(variant: Variant) -> str:
     for v in variant.verdicts:
         versions = " ".join(f"{k} {version}" for k, version in v.versions.items())
         worst = max((e for k, e in v.errors.items() if k.endswith("max_abs")), default=0.0)
-        parts.append(
-            f"{'holds' if v.passed else 'FAILS'} on {v.device} ({versions}), {v.latents:,} latents, max error {worst:.1e}"
-        )
+        outcome = "holds" if v.passed else "FAILS"
+        parts.append(f"{outcome} on {v.device}, {v.latents:,} latents, max error {worst:.1e} ({versions})")
     return "; ".join(parts)

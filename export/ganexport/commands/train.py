@@ -1,0 +1,112 @@
+"""`ganexport train`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from ganruntime.errors import InputError, MissingDependencyError
+
+
+@click.command(name="train")
+@click.argument("recipe")
+@click.option("--data", "source", metavar="SOURCE", help="digits, faces, or the path of a folder or zip of images.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Run folder: new, or with --resume there.")
+@click.option("--steps", type=int, help="Generator steps in all. A resumed run may be given more.")
+@click.option("--seed", type=int, help="Seed of weights, latents and the order of the data. [default: 0]")
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, as if it had never stopped.")
+@click.option("--preset", help="A named set of settings; `ganexport recipes` lists them.")
+@click.option("--set", "changes", metavar="KEY=VALUE", multiple=True, help="Change a setting; as often as you like.")
+@click.option("--size", type=int, help="Side of the images in pixels; short for --set size=N.")
+@click.option("--device", help="cpu, cuda or cuda:N. [default: cpu, or with --resume what the run had]")
+@click.option("--threads", type=int, help="CPU threads. [default: all, or with --resume as many as the run had]")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def command(
+    recipe: str,
+    source: str | None,
+    out: Path,
+    steps: int | None,
+    seed: int | None,
+    resume: bool,
+    preset: str | None,
+    changes: tuple[str, ...],
+    size: int | None,
+    device: str | None,
+    threads: int | None,
+    quiet: bool,
+) -> None:
+    """Train RECIPE on images into a run folder. Ctrl-C stops after the current step and leaves a checkpoint.
+
+    The run folder holds the last checkpoint, a log (log.jsonl) and sample sheets (samples/). It can be exported at
+    any time, and resumed with --resume; on a CPU an interrupted run ends in the same bits as one that was not.
+
+    \b
+    Example:
+      ganexport train dcgan --data digits --out runs/digits
+      ganexport train dcgan --data digits --out runs/digits --resume --steps 10000
+      ganexport train dcgan --data photos.zip --size 64 --set width=64 --out runs/photos --device cuda
+    """
+    _require_training()
+    from gantrain.loop import train
+    from gantrain.progress import ProgressLine
+    from gantrain.recipes import recipe_from_name
+    from gantrain.recipes.settings import changes_from_arguments
+    from gantrain.stop_signals import TrainingStopped
+
+    settings: dict[str, object] = {}
+    if preset is not None:
+        presets = recipe_from_name(recipe).presets
+        if preset not in presets:
+            raise InputError(
+                f"recipe {recipe!r} has no preset {preset!r}",
+                expected=", ".join(presets) or "none: this recipe has no presets",
+                remedy=f"ganexport recipes {recipe}",
+            )
+        settings |= presets[preset]
+        if steps is not None:
+            settings.pop("steps", None)
+    given = changes_from_arguments(changes)
+    if size is not None:
+        if "size" in given:
+            raise InputError("the size is given twice", got=f"--size {size} and --set size={given['size']}")
+        settings["size"] = size
+    settings |= given
+    progress = None if quiet else ProgressLine(sys.stderr)
+    try:
+        checkpoint = train(
+            recipe,
+            source,
+            out,
+            steps=steps,
+            seed=seed,
+            resume=resume,
+            settings=settings,
+            on_step=progress,
+            threads=threads,
+            device=device,
+        )
+    except TrainingStopped as stop:
+        if progress:
+            progress.close()
+        go_on = shlex.join(["ganexport", "train", recipe, "--out", str(out), "--resume"])
+        click.echo(f"stopped after step {stop.step}; the checkpoint is in {out}\nto go on: {go_on}", err=True)
+        # As shells report a process that a signal ended: 130 for Ctrl-C, 143 for SIGTERM.
+        raise click.exceptions.Exit(128 + stop.signal_number) from None
+    finally:
+        if progress:
+            progress.close()
+    click.echo(checkpoint)
+
+
+def _require_training() -> None:
+    """Raises `MissingDependencyError` where a package that training needs is not installed."""
+    try:
+        import safetensors  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"training needs {error.name}, which is not installed", remedy='pip install "ganexport[train]"'
+        ) from error

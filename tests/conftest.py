@@ -1,0 +1,35 @@
+"""What all tests share: tests that need hardware or a library say so when they are skipped."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from ganruntime.sessions.onnxruntime import gpu_count
+
+
+def _missing_gpu() -> str | None:
+    if gpu_count() == 0:
+        return "no NVIDIA GPU answers here"
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return "this onnxruntime is built without CUDA (extra: gpu)"
+    return None
+
+
+def _missing_tensorrt() -> str | None:
+    if importlib.util.find_spec("tensorrt") is None:
+        return "TensorRT is not installed (extra: trt)"
+    if gpu_count() == 0:
+        return "no NVIDIA GPU answers here"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for marker, reason in (("gpu", _missing_gpu()), ("tensorrt", _missing_tensorrt())):
+        if reason is not None:
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=reason))
