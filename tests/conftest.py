@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from ganruntime.sessions.onnxruntime import gpu_count
+from ganruntime.sessions.devices import gpu_count
 
 
 def _missing_gpu() -> str | None:

@@ -30,7 +30,7 @@ class Piece:
 
 def checked_buckets(buckets: Sequence[int]) -> tuple[int, ...]:
     """Ascending, without repetition. Raises `InputError` for anything but integers in [1, 65536]."""
-    if not isinstance(buckets, Sequence) or isinstance(buckets, str) or len(buckets) == 0:
+    if not isinstance(buckets, Sequence) or isinstance(buckets, (str, bytes)) or len(buckets) == 0:
         raise InputError(
             "batch buckets are missing", got=repr(buckets), expected="a few batch sizes, such as (1, 8, 64)"
         )
@@ -62,11 +62,16 @@ def pieces_of(count: int, buckets: tuple[int, ...]) -> list[Piece]:
 @lru_cache(maxsize=4096)
 def _cover(rest: int, buckets: tuple[int, ...]) -> tuple[int, ...]:
     """The cheapest buckets for fewer rows than the largest holds, in descending order."""
-    best: list[tuple[int, tuple[int, ...]]] = [(0, ())]
+    # For n rows: the cost, the calls, and the bucket that comes last; not the buckets, which would be n² of them.
+    best: list[tuple[int, int, int]] = [(0, 0, 0)]
     for n in range(1, rest + 1):
         options = []
         for b in buckets:
-            cost, sizes = best[max(0, n - b)]
-            options.append((cost + b + _CALL_COST_ROWS, (*sizes, b)))
-        best.append(min(options, key=lambda option: (option[0], len(option[1]))))
-    return tuple(sorted(best[rest][1], reverse=True))
+            cost, calls, _ = best[max(0, n - b)]
+            options.append((cost + b + _CALL_COST_ROWS, calls + 1, b))
+        best.append(min(options, key=lambda option: option[:2]))
+    sizes = []
+    while rest > 0:
+        sizes.append(best[rest][2])
+        rest -= sizes[-1]
+    return tuple(sorted(sizes, reverse=True))

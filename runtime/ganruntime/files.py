@@ -35,9 +35,10 @@ def write_atomically(path: Path | str, data: bytes) -> None:
     """Writes `data` to `path`, or leaves what was there.
 
     Raises:
+        InputError: `path` ends in no name.
         OutputError: the disk is full, the folder is missing or may not be written; names the path and the cause.
     """
-    path = Path(path)
+    path = _named(path)
     _remove_abandoned(path)
     partial = _partial_beside(path)
     try:
@@ -63,10 +64,10 @@ def folder_written_atomically(path: Path | str) -> Iterator[Path]:
     between them leaves the new folder under its partial name.
 
     Raises:
-        InputError: `path` is a file.
+        InputError: `path` is a file or a link, or ends in no name.
         OutputError: the disk is full, the folder is missing or may not be written; names the path and the cause.
     """
-    path = Path(path)
+    path = _named(path)
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         raise InputError(
             f"{path} is not a folder", expected="a new name, or a folder to replace", remedy="choose another name"
@@ -117,6 +118,13 @@ def _exchange(a: Path, b: Path) -> bool:
     if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         return False
     raise OSError(code, os.strerror(code), str(b))
+
+
+def _named(path: Path | str) -> Path:
+    path = Path(path)
+    if path.name in ("", ".."):
+        raise InputError(f"{path} has no name of its own", expected="a path that ends in a name")
+    return path
 
 
 def _partial_beside(path: Path) -> Path:

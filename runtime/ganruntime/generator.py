@@ -54,18 +54,19 @@ def load(
         raise InputError(f"{backend!r} is not a backend", expected=", ".join(BACKENDS))
     opened = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
     sizes = checked_buckets(buckets) if buckets is not None else None
-    if threads is not None and threads < 1:
-        raise InputError("threads must be at least 1", got=threads)
+    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+        raise InputError("threads is not a count", got=repr(threads), expected="an integer >= 1")
     if backend == "tensorrt":
-        from ganruntime.sessions.tensorrt import TensorRTSession
+        from ganruntime.sessions.tensorrt import TensorRTSession, first_that_fits
 
-        variant = choose_variant(opened, "tensorrt", precision)
-        session: Session = TensorRTSession(opened, variant, "cuda:0" if device == "auto" else device, sizes)
+        engines = candidates(opened, "tensorrt", precision)
+        gpu = "cuda:0" if device == "auto" else device
+        session: Session = TensorRTSession(opened, first_that_fits(engines, gpu), gpu, sizes)
         why = "asked for" if device != "auto" else "engines run on the GPU"
     else:
         from ganruntime.sessions.onnxruntime import OnnxRuntimeSession, best_device
 
-        variant = choose_variant(opened, "onnx", precision)
+        variant = candidates(opened, "onnx", precision)[0]
         chosen, why = best_device() if device == "auto" else (device, "asked for")
         session = OnnxRuntimeSession(
             opened.spec,
@@ -81,22 +82,28 @@ def load(
     return generator
 
 
-def choose_variant(bundle: Bundle, format: str, precision: str) -> Variant:
-    """The variant to load. An unverified or failed one is never chosen unless it is asked for by name or precision."""
+def candidates(bundle: Bundle, format: str, precision: str) -> list[Variant]:
+    """The variants that may be loaded, best first: never empty.
+
+    An unverified or failed one is never among them unless it is asked for by name or precision.
+
+    Raises:
+        BackendError: `auto`, and none is verified.
+        InputError: none has that name or precision.
+    """
     variants = [v for v in bundle.manifest.variants if v.format == format]
     listed = ", ".join(f"{v.name} ({v.status})" for v in variants) or "none"
     if precision == "auto":
-        for v in variants:
-            if v.status == "verified":
-                return v
-        remedy = f"ganexport verify {bundle.path}" if format == "onnx" else f"ganexport to-trt {bundle.path}"
-        raise BackendError(f"{bundle.path} has no verified {format} variant", got=listed, remedy=remedy)
-    for v in variants:
-        if precision in (v.name, v.precision):
-            return v
-    raise InputError(
-        f"{bundle.path} has no {format} variant {precision!r}", got=listed, remedy=f"ganexport inspect {bundle.path}"
-    )
+        verified = [v for v in variants if v.status == "verified"]
+        if not verified:
+            remedy = f"ganexport verify {bundle.path}" if format == "onnx" else f"ganexport to-trt {bundle.path}"
+            raise BackendError(f"{bundle.path} has no verified {format} variant", got=listed, remedy=remedy)
+        return verified
+    named = [v for v in variants if precision in (v.name, v.precision)]
+    if not named:
+        remedy = f"ganexport inspect {bundle.path}"
+        raise InputError(f"{bundle.path} has no {format} variant {precision!r}", got=listed, remedy=remedy)
+    return named
 
 
 class Generator:
@@ -153,6 +160,7 @@ class Generator:
             BackendError: the backend failed.
         """
         _require_count(n, "n")
+        noise.require_range(seed, first, n)
         given = given_rows(self.spec, n, truncation, label, inputs)
         result = self._empty_result(n)
 
@@ -177,8 +185,9 @@ class Generator:
             uint8 [chunk, H, W, C].
         """
         _require_count(n, "n")
-        if chunk_images is not None and chunk_images < 1:
-            raise InputError("chunk_images must be at least 1", got=chunk_images)
+        noise.require_range(seed, first, n)
+        if chunk_images is not None:
+            _require_count(chunk_images, "chunk_images", least=1)
         size = chunk_images or self._session.buckets[-1]
         given = given_rows(self.spec, n, arguments.pop("truncation", None), arguments.pop("label", None), arguments)
         for start in range(0, n, size):
@@ -201,7 +210,10 @@ class Generator:
         tensor = self.spec.latent
         if tensor is None:
             raise InputError(f"{self.spec.name} takes no latent", got=", ".join(t.name for t in self.spec.inputs))
-        z = np.asarray(latents)
+        try:
+            z = np.asarray(latents)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"input {tensor.name!r} is not an array", got=str(error)[:200]) from error
         if z.shape == fixed_shape(tensor):
             z = z[None]
         n = len(z) if z.ndim else 0
@@ -224,7 +236,8 @@ class Generator:
         Returns:
             {name: [n, *shape]} for every output.
         """
-        n = len(next(iter(inputs.values()))) if inputs else 0
+        counts = {name: np.shape(array)[0] if np.ndim(array) else 0 for name, array in inputs.items()}
+        n = next(iter(counts.values()), 0)
         rows = given_rows(self.spec, n, None, None, inputs)
         require_all(self.spec, rows)
         results: dict[str, NDArray[Any]] = empty_outputs(self.spec, n)
@@ -263,11 +276,16 @@ class Generator:
 
     def _empty_result(self, n: int) -> NDArray[Any]:
         image = self.spec.image
-        if image is None:
-            return np.empty((n, *fixed_shape(self.spec.outputs[0])), self.spec.outputs[0].dtype)
-        shape = fixed_shape(image)
-        planes_first = image.role.layout == "CHW"  # type: ignore[attr-defined]
-        return np.empty((n, *(shape[1:] + shape[:1] if planes_first else shape)), np.uint8)
+        shape, dtype = fixed_shape(image or self.spec.outputs[0]), self.spec.outputs[0].dtype
+        if image is not None:
+            planes_first = image.role.layout == "CHW"  # type: ignore[attr-defined]
+            shape, dtype = shape[1:] + shape[:1] if planes_first else shape, "uint8"
+        try:
+            return np.empty((n, *shape), dtype)
+        except (MemoryError, ValueError) as error:  # ValueError: more bytes than an address has bits
+            raise InputError(
+                f"{n:,} outputs do not fit the memory", got=str(error), remedy="Generator.stream gives them in chunks"
+            ) from error
 
     def _fill(self, result: NDArray[Any], rows_of: Callable[[int, int], Rows]) -> None:
         image = self.spec.image
@@ -291,6 +309,6 @@ class Generator:
         return out
 
 
-def _require_count(n: int, name: str) -> None:
-    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < 0:
-        raise InputError(f"{name} is not a count", got=repr(n), expected="an integer >= 0")
+def _require_count(n: int, name: str, least: int = 0) -> None:
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < least:
+        raise InputError(f"{name} is not a count", got=repr(n), expected=f"an integer >= {least}")

@@ -91,7 +91,10 @@ def sheet_from_images(
     if images.ndim != 4 or len(images) == 0:
         raise InputError("a sheet needs images", got=list(images.shape), expected="[N, H, W, C] with N at least 1")
     n, height, width, channels = images.shape
-    columns = columns or columns_for(n)
+    columns = columns_for(n) if columns is None else columns
+    for value, name, least in ((columns, "columns", 1), (padding, "padding", 0), (scale, "scale", 1)):
+        if value < least:
+            raise InputError(f"{name} of a sheet is too small", got=value, expected=f"at least {least}")
     rows = -(-n // columns)
     tall, wide = height * scale, width * scale
     sheet = np.full(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ganruntime.errors import InputError
-from ganruntime.spec import GeneratorSpec, Label, TensorSpec
+from ganruntime.spec import GeneratorSpec, Label, TensorSpec, Tokens
 
 Rows = dict[str, NDArray[np.generic]]
 
@@ -30,6 +30,8 @@ def given_rows(
                 got=repr(label),
                 expected=", ".join(t.name for t in spec.inputs),
             )
+        if tensor.name in arguments:
+            raise InputError(f"input {tensor.name!r} was given twice", got=f"label= and {tensor.name}=", expected="one")
         arguments[tensor.name] = label
     for name, value in arguments.items():
         tensor = next((t for t in spec.inputs if t.name == name), None)
@@ -65,10 +67,9 @@ def _rows_from_argument(tensor: TensorSpec, value: Any, n: int) -> NDArray[np.ge
         value = _label_indices(tensor, value)
     try:
         array = np.asarray(value)
-    except ValueError as error:
-        raise InputError(f"input {tensor.name!r} is not an array", got=str(error)) from error
-    integral = np.issubdtype(np.dtype(tensor.dtype), np.integer)
-    if array.dtype.kind not in ("iub" if integral else "iuf"):
+    except (ValueError, TypeError) as error:
+        raise InputError(f"input {tensor.name!r} is not an array", got=str(error)[:200]) from error
+    if array.dtype.kind not in _kinds_that_fit(tensor.dtype):
         raise InputError(
             f"input {tensor.name!r} has the wrong kind of number", got=str(array.dtype), expected=tensor.dtype
         )
@@ -87,25 +88,60 @@ def _rows_from_argument(tensor: TensorSpec, value: Any, n: int) -> NDArray[np.ge
             got=list(array.shape),
             expected=f"{[n, *shape]} or {shape} for all",
         )
-    if not integral and not np.isfinite(array).all():
-        raise InputError(f"input {tensor.name!r} has values that are not finite")
-    return array.astype(tensor.dtype, copy=False)
+    if isinstance(tensor.role, Tokens):
+        _require_within(array, 0, tensor.role.vocabulary_size - 1, tensor.name)
+    elif np.dtype(tensor.dtype).kind in "iu":
+        limits = np.iinfo(tensor.dtype)
+        _require_within(array, int(limits.min), int(limits.max), tensor.name)
+    with np.errstate(over="ignore"):
+        rows = array.astype(tensor.dtype, copy=False)
+    # After the conversion: what float64 can hold may be infinite in the input's dtype.
+    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+        raise InputError(f"input {tensor.name!r} has values that are not finite in {tensor.dtype}")
+    return rows
+
+
+def _kinds_that_fit(dtype: str) -> str:
+    """NumPy's letters of the kinds that an input takes: no float for an integer, and no number for a truth value."""
+    kind = np.dtype(dtype).kind
+    return {"f": "iuf", "b": "b"}.get(kind, "iu")
+
+
+def _require_within(array: NDArray[np.generic], low: int, high: int, name: str) -> None:
+    if array.size:
+        least, most = int(array.min()), int(array.max())
+        if least < low or most > high:
+            raise InputError(
+                f"input {name!r} has a value out of range",
+                got=least if least < low else most,
+                expected=f"{low} to {high}",
+            )
 
 
 def _label_indices(tensor: TensorSpec, value: Any) -> NDArray[np.int64]:
     assert isinstance(tensor.role, Label)
     classes = tensor.role.classes
-    values = np.asarray(value)
-    if values.dtype.kind in "US":
-        unknown = [str(v) for v in np.atleast_1d(values) if str(v) not in classes]
-        if unknown:
-            raise InputError(f"{unknown[0]!r} is not a class of {tensor.name!r}", expected=", ".join(classes))
-        values = np.vectorize(lambda v: classes.index(str(v)), otypes=[np.int64])(values)
+    try:
+        # As objects: NumPy would turn a list of names and indices into names.
+        values = np.asarray(value, object if isinstance(value, (list, tuple)) else None)
+    except ValueError as error:
+        raise InputError(f"input {tensor.name!r} is not an array", got=str(error)) from error
     if values.dtype.kind not in "iu":
-        raise InputError(f"label {value!r} is neither a class name nor an index", expected=", ".join(classes))
-    outside = [int(v) for v in np.ravel(values) if not 0 <= v < len(classes)]
-    if outside:
-        raise InputError(
-            f"a label of {tensor.name!r} is out of range", got=outside[0], expected=f"0 to {len(classes) - 1}"
-        )
+        indices = [_class_index(v, tensor.name, classes) for v in values.ravel().tolist()]
+        values = np.array(indices, np.int64).reshape(values.shape)
+    _require_within(values, 0, len(classes) - 1, tensor.name)
     return values.astype(np.int64)
+
+
+def _class_index(value: object, name: str, classes: tuple[str, ...]) -> int:
+    if isinstance(value, str):
+        if value not in classes:
+            raise InputError(f"{value!r} is not a class of {name!r}", expected=", ".join(classes))
+        return classes.index(value)
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise InputError(
+            f"input {name!r} is neither a class name nor an index", got=repr(value)[:80], expected=", ".join(classes)
+        )
+    if not 0 <= value < len(classes):
+        raise InputError(f"input {name!r} has a value out of range", got=value, expected=f"0 to {len(classes) - 1}")
+    return int(value)

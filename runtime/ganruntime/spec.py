@@ -25,200 +25,62 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any
 
 from ganruntime.errors import SpecError
+from ganruntime.roles import (
+    DISTRIBUTIONS,
+    INPUT_ROLES,
+    LAYOUTS,
+    OUTPUT_ROLES,
+    SIZE_LIMIT,
+    Image,
+    Keypoints,
+    Label,
+    Latent,
+    Logits,
+    Mask,
+    Noise,
+    Role,
+    Scalar,
+    Tokens,
+    Vector,
+    integer,
+    is_text,
+    number,
+    require,
+)
+from ganruntime.strict_json import strict_loads
+
+__all__ = [
+    "DISTRIBUTIONS",
+    "DTYPES",
+    "INPUT_ROLES",
+    "LAYOUTS",
+    "OUTPUT_ROLES",
+    "SCHEMA_VERSION",
+    "GeneratorSpec",
+    "Image",
+    "Keypoints",
+    "Label",
+    "Latent",
+    "Logits",
+    "Mask",
+    "Noise",
+    "Provenance",
+    "Role",
+    "Scalar",
+    "Shape",
+    "TensorSpec",
+    "Tokens",
+    "Vector",
+]
 
 SCHEMA_VERSION = 1
 DTYPES = ("float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")
-DISTRIBUTIONS = ("normal", "uniform", "sphere", "ball")
-LAYOUTS = ("CHW", "HWC")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}\Z")
 
 Shape = tuple[int | None, ...]
-
-
-def _require(holds: bool, where: str, problem: str, *, got: object = None, expected: object = None) -> None:
-    if not holds:
-        raise SpecError(f"{where}: {problem}", got=got, expected=expected)
-
-
-def _number(value: object, where: str) -> float:
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    _require(ok, where, "is not a finite number", got=repr(value))
-    return float(value)  # type: ignore[arg-type]
-
-
-def _interval(value: object, where: str) -> tuple[float, float]:
-    _require(
-        isinstance(value, (list, tuple)) and len(value) == 2,
-        where,
-        "is not a pair",
-        got=repr(value),
-        expected="[low, high]",
-    )
-    low, high = (_number(v, where) for v in value)  # type: ignore[attr-defined]
-    _require(low < high, where, "is empty", got=[low, high], expected="low < high")
-    return low, high
-
-
-def _integer(value: object, where: str, *, least: int = 1) -> int:
-    _require(
-        isinstance(value, int) and not isinstance(value, bool) and value >= least,
-        where,
-        f"is not an integer >= {least}",
-        got=repr(value),
-    )
-    return value  # type: ignore[return-value]
-
-
-@dataclass(frozen=True)
-class Role:
-    """What a tensor means. `kind` is the JSON discriminator; each subclass lists its own parameters."""
-
-    kind: ClassVar[str] = ""
-
-
-@dataclass(frozen=True)
-class Latent(Role):
-    """z, drawn by `ganruntime.noise`.
-
-    distribution: `normal` N(0, scale²); `uniform` on [-scale, scale); `sphere` of radius scale; `ball` of radius scale.
-    """
-
-    kind: ClassVar[str] = "latent"
-    distribution: str = "normal"
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        _require(
-            self.distribution in DISTRIBUTIONS,
-            "latent.distribution",
-            "is not known",
-            got=repr(self.distribution),
-            expected=", ".join(DISTRIBUTIONS),
-        )
-        object.__setattr__(self, "scale", _number(self.scale, "latent.scale"))
-        _require(self.scale > 0, "latent.scale", "is not positive", got=self.scale)
-
-
-@dataclass(frozen=True)
-class Noise(Role):
-    """Per-layer noise (StyleGAN) or a sampling ε (VAE): drawn like a latent, N(0, scale²), never truncated."""
-
-    kind: ClassVar[str] = "noise"
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", _number(self.scale, "noise.scale"))
-        _require(self.scale > 0, "noise.scale", "is not positive", got=self.scale)
-
-
-@dataclass(frozen=True)
-class Label(Role):
-    """A class index in [0, len(classes)); `classes` are their names, in order."""
-
-    kind: ClassVar[str] = "label"
-    classes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        ok = (
-            isinstance(self.classes, (list, tuple))
-            and len(self.classes) > 0
-            and all(isinstance(c, str) and c for c in self.classes)
-        )
-        _require(ok, "label.classes", "is not a list of names", got=repr(self.classes))
-        object.__setattr__(self, "classes", tuple(self.classes))
-        _require(
-            len(set(self.classes)) == len(self.classes), "label.classes", "has a name twice", got=list(self.classes)
-        )
-
-
-@dataclass(frozen=True)
-class Tokens(Role):
-    """Token ids in [0, vocabulary_size), padded with `padding` to the input's length."""
-
-    kind: ClassVar[str] = "tokens"
-    vocabulary_size: int = 1
-    padding: int = 0
-
-    def __post_init__(self) -> None:
-        _integer(self.vocabulary_size, "tokens.vocabulary_size")
-        _integer(self.padding, "tokens.padding", least=0)
-        _require(self.padding < self.vocabulary_size, "tokens.padding", "is not in the vocabulary", got=self.padding)
-
-
-@dataclass(frozen=True)
-class Image(Role):
-    """An image. `range` is the value of black and of white; `layout` is CHW or HWC, the batch dimension before it."""
-
-    kind: ClassVar[str] = "image"
-    layout: str = "CHW"
-    range: tuple[float, float] = (-1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        _require(
-            self.layout in LAYOUTS, "image.layout", "is not known", got=repr(self.layout), expected=", ".join(LAYOUTS)
-        )
-        object.__setattr__(self, "range", _interval(self.range, "image.range"))
-
-
-@dataclass(frozen=True)
-class Scalar(Role):
-    """A number per image, such as the truncation ψ: its default and the range it is meant for."""
-
-    kind: ClassVar[str] = "scalar"
-    default: float = 1.0
-    range: tuple[float, float] = (0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "default", _number(self.default, "scalar.default"))
-        object.__setattr__(self, "range", _interval(self.range, "scalar.range"))
-        _require(
-            self.range[0] <= self.default <= self.range[1],
-            "scalar.default",
-            "is outside its range",
-            got=self.default,
-            expected=list(self.range),
-        )
-
-
-@dataclass(frozen=True)
-class Keypoints(Role):
-    """Points [K, 2] as (x, y) in `range`, where the range spans the image's width and height."""
-
-    kind: ClassVar[str] = "keypoints"
-    range: tuple[float, float] = (-1.0, 1.0)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "range", _interval(self.range, "keypoints.range"))
-
-
-@dataclass(frozen=True)
-class Vector(Role):
-    """A vector without further meaning: a curve, a code, a style."""
-
-    kind: ClassVar[str] = "vector"
-
-
-@dataclass(frozen=True)
-class Mask(Role):
-    """One plane of probabilities per class, [classes, H, W], each in [0, 1]."""
-
-    kind: ClassVar[str] = "mask"
-
-
-@dataclass(frozen=True)
-class Logits(Role):
-    """Unnormalised log-probabilities over classes in the last dimension (or the first, for maps)."""
-
-    kind: ClassVar[str] = "logits"
-
-
-INPUT_ROLES: dict[str, type[Role]] = {
-    r.kind: r for r in (Latent, Noise, Label, Tokens, Image, Scalar, Keypoints, Vector)
-}
-OUTPUT_ROLES: dict[str, type[Role]] = {r.kind: r for r in (Image, Vector, Mask, Keypoints, Logits)}
 
 
 @dataclass(frozen=True)
@@ -232,46 +94,55 @@ class TensorSpec:
 
     def __post_init__(self) -> None:
         where = f"tensor {self.name!r}"
-        _require(
+        require(
             isinstance(self.name, str) and bool(_NAME.match(self.name)),
             "tensor name",
             "is not a name",
             got=repr(self.name),
             expected="a letter or _, then letters, digits, _ . -",
         )
-        _require(
+        require(
             self.dtype in DTYPES, f"{where}: dtype", "is not known", got=repr(self.dtype), expected=", ".join(DTYPES)
         )
-        _require(isinstance(self.shape, (list, tuple)), f"{where}: shape", "is not a list", got=repr(self.shape))
-        shape = tuple(None if d is None else _integer(d, f"{where}: shape") for d in self.shape)
+        require(isinstance(self.shape, (list, tuple)), f"{where}: shape", "is not a list", got=repr(self.shape))
+        shape = tuple(None if d is None else integer(d, f"{where}: shape") for d in self.shape)
         object.__setattr__(self, "shape", shape)
-        _require(
+        require(
+            math.prod(d or 1 for d in shape) <= SIZE_LIMIT,
+            f"{where}: shape",
+            f"has more than {SIZE_LIMIT:,} elements",
+            got=list(shape),
+        )
+        require(
             isinstance(self.role, Role) and bool(self.role.kind), f"{where}: role", "is not a role", got=repr(self.role)
         )
         if isinstance(self.role, Image):
-            _require(
+            require(
                 len(shape) == 3,
                 f"{where}: shape",
                 "is not that of an image",
                 got=list(shape),
                 expected=f"three dimensions, {self.role.layout}",
             )
-            _require(
+            require(
                 self.channels is not None,
                 f"{where}: shape",
                 "has no fixed number of channels",
                 got=list(shape),
             )
         if isinstance(self.role, (Latent, Noise)):
-            _require(self.dtype == "float32", f"{where}: dtype", "of a latent is float32", got=self.dtype)
-            _require(None not in shape, f"{where}: shape", "of a latent is fixed", got=list(shape))
+            require(self.dtype == "float32", f"{where}: dtype", "of a latent is float32", got=self.dtype)
+            require(None not in shape, f"{where}: shape", "of a latent is fixed", got=list(shape))
         if isinstance(self.role, (Label, Tokens)):
-            _require(
+            require(
                 self.dtype in ("int64", "int32"),
                 f"{where}: dtype",
                 "of labels and tokens is an integer",
                 got=self.dtype,
             )
+        if isinstance(self.role, Scalar) and "float" not in self.dtype:
+            whole = self.role.default.is_integer() and (self.dtype != "bool" or self.role.default in (0.0, 1.0))
+            require(whole, f"{where}: scalar.default", f"is not of dtype {self.dtype}", got=self.role.default)
 
     @property
     def channels(self) -> int | None:
@@ -284,7 +155,7 @@ class TensorSpec:
     def size(self) -> int:
         """Elements per row of the batch. Raises `SpecError` where a dimension varies."""
         known = [d for d in self.shape if d is not None]
-        _require(
+        require(
             len(known) == len(self.shape), f"tensor {self.name!r}", "has dimensions that vary", got=list(self.shape)
         )
         return math.prod(known)
@@ -298,10 +169,11 @@ class TensorSpec:
         table = _object(data, where, {"name", "dtype", "shape", "role"})
         role = _object(table["role"], f"{where}.role", None)
         kind = role.pop("kind", None)
-        _require(kind in roles, f"{where}.role.kind", "is not known", got=repr(kind), expected=", ".join(roles))
+        known_kind = isinstance(kind, str) and kind in roles
+        require(known_kind, f"{where}.role.kind", "is not known", got=repr(kind)[:80], expected=", ".join(roles))
         role_type = roles[str(kind)]
         known = {f.name for f in fields(role_type)}
-        _require(
+        require(
             set(role) <= known,
             f"{where}.role",
             "has a key that is not known",
@@ -309,8 +181,8 @@ class TensorSpec:
             expected=sorted(known),
         )
         needed = {"classes", "vocabulary_size"} & known
-        _require(needed <= set(role), f"{where}.role", "lacks a key", got=sorted(role), expected=sorted(needed))
-        _require(isinstance(table["shape"], list), f"{where}.shape", "is not a list", got=repr(table["shape"]))
+        require(needed <= set(role), f"{where}.role", "lacks a key", got=sorted(role), expected=sorted(needed))
+        require(isinstance(table["shape"], list), f"{where}.shape", "is not a list", got=repr(table["shape"]))
         return cls(name=table["name"], dtype=table["dtype"], shape=tuple(table["shape"]), role=role_type(**role))
 
 
@@ -327,25 +199,16 @@ class Provenance:
 
     def __post_init__(self) -> None:
         for name in ("recipe", "dataset"):
-            _require(
-                isinstance(getattr(self, name), str),
-                f"provenance.{name}",
-                "is not a string",
-                got=repr(getattr(self, name)),
-            )
+            value = getattr(self, name)
+            require(is_text(value), f"provenance.{name}", "is not a string", got=repr(value)[:80])
         for name in ("steps", "seed"):
-            _integer(getattr(self, name), f"provenance.{name}", least=0)
-        _require(isinstance(self.metrics, Mapping), "provenance.metrics", "is not an object", got=repr(self.metrics))
-        _require(isinstance(self.versions, Mapping), "provenance.versions", "is not an object", got=repr(self.versions))
-        object.__setattr__(
-            self, "metrics", {str(k): _number(v, f"provenance.metrics.{k}") for k, v in self.metrics.items()}
-        )
-        _require(
-            all(isinstance(v, str) for v in self.versions.values()),
-            "provenance.versions",
-            "has a value that is not a string",
-            got=dict(self.versions),
-        )
+            integer(getattr(self, name), f"provenance.{name}", least=0, most=(1 << 64) - 1)
+        require(isinstance(self.metrics, Mapping), "provenance.metrics", "is not an object", got=repr(self.metrics))
+        require(isinstance(self.versions, Mapping), "provenance.versions", "is not an object", got=repr(self.versions))
+        object.__setattr__(self, "metrics", {k: number(v, f"provenance.metrics.{k}") for k, v in self.metrics.items()})
+        for name, texts in (("metrics", [*self.metrics]), ("versions", [*self.versions, *self.versions.values()])):
+            bad = [repr(t)[:80] for t in texts if not is_text(t)]
+            require(not bad, f"provenance.{name}", "has what is not a string", got=", ".join(bad[:3]))
         object.__setattr__(self, "versions", dict(self.versions))
 
 
@@ -363,7 +226,7 @@ class GeneratorSpec:
     provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             isinstance(self.name, str) and bool(_NAME.match(self.name)),
             "spec.name",
             "is not a name",
@@ -372,11 +235,11 @@ class GeneratorSpec:
         )
         object.__setattr__(self, "inputs", tuple(self.inputs))
         object.__setattr__(self, "outputs", tuple(self.outputs))
-        _require(len(self.inputs) > 0, "spec.inputs", "is empty")
-        _require(len(self.outputs) > 0, "spec.outputs", "is empty")
+        require(len(self.inputs) > 0, "spec.inputs", "is empty")
+        require(len(self.outputs) > 0, "spec.outputs", "is empty")
         for side, tensors, roles in (("inputs", self.inputs, INPUT_ROLES), ("outputs", self.outputs, OUTPUT_ROLES)):
             for t in tensors:
-                _require(
+                require(
                     t.role.kind in roles,
                     f"spec.{side}: {t.name}",
                     "has a role that is not one of this side",
@@ -384,7 +247,7 @@ class GeneratorSpec:
                     expected=", ".join(roles),
                 )
         names = [t.name for t in (*self.inputs, *self.outputs)]
-        _require(len(set(names)) == len(names), "spec", "has a tensor name twice", got=names)
+        require(len(set(names)) == len(names), "spec", "has a tensor name twice", got=names)
 
     @property
     def latent(self) -> TensorSpec | None:
@@ -420,9 +283,9 @@ class GeneratorSpec:
         Raises:
             SpecError: the data is not a spec, or is of a newer schema version.
         """
-        _require(isinstance(data, dict), "spec", "is not a JSON object", got=type(data).__name__)
+        require(isinstance(data, dict), "spec", "is not a JSON object", got=type(data).__name__)
         version = data.get("schema_version")  # type: ignore[attr-defined]
-        _integer(version, "spec.schema_version")
+        integer(version, "spec.schema_version")
         if version != SCHEMA_VERSION:
             raise SpecError(
                 "spec: schema version is newer than this release reads",
@@ -434,7 +297,7 @@ class GeneratorSpec:
             data, "spec", {"schema_version", "name", "inputs", "outputs", "provenance"}, optional={"provenance"}
         )
         for side in ("inputs", "outputs"):
-            _require(isinstance(table[side], list), f"spec.{side}", "is not a list", got=repr(table[side]))
+            require(isinstance(table[side], list), f"spec.{side}", "is not a list", got=repr(table[side]))
         known = {f.name for f in fields(Provenance)}
         provenance = _object(table.get("provenance", {}), "spec.provenance", known, optional=known)
         return cls(
@@ -456,9 +319,9 @@ class GeneratorSpec:
     def loads(cls, text: str) -> GeneratorSpec:
         """Reads `dumps`' form. Raises `SpecError` for text that is not JSON, too."""
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise SpecError("spec: is not JSON", got=str(error)) from error
+            data = strict_loads(text)
+        except ValueError as error:
+            raise SpecError("spec: is not JSON", got=str(error)[:200]) from error
         return cls.from_json(data)
 
 
@@ -471,15 +334,15 @@ def _plain(value: object) -> Any:
 
 
 def _object(data: object, where: str, known: set[str] | None, *, optional: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]
-    _require(isinstance(data, dict), where, "is not a JSON object", got=repr(data)[:80])
+    require(isinstance(data, dict), where, "is not a JSON object", got=repr(data)[:80])
     table: dict[str, Any] = dict(data)  # type: ignore[call-overload]
     if known is not None:
-        _require(
+        require(
             set(table) <= known,
             where,
             "has a key that is not known",
             got=sorted(set(table) - known),
             expected=sorted(known),
         )
-        _require(known - optional <= set(table), where, "lacks a key", got=sorted(table), expected=sorted(known))
+        require(known - optional <= set(table), where, "lacks a key", got=sorted(table), expected=sorted(known))
     return table

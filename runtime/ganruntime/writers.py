@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ganruntime.bundle.manifest import MANIFEST_NAME
 from ganruntime.errors import InputError, OutputError
 from ganruntime.files import output_error, write_atomically
 from ganruntime.images import pil_from_image, sheet_from_images
@@ -162,7 +163,9 @@ class SheetFile(ImageWriter):
             return
         images = np.concatenate(self._images)
         buffer = io.BytesIO()
-        sheet_from_images(images, self.columns).save(buffer, "PNG")
+        # No wider than what there is to show: an interrupted run may hold less than a row.
+        columns = min(self.columns, len(images)) if self.columns is not None else None
+        sheet_from_images(images, columns).save(buffer, "PNG")
         write_atomically(self.path, buffer.getvalue())
         self.written = len(images)
 
@@ -177,6 +180,8 @@ def writer_for(
         OutputError: the path cannot be written.
     """
     suffix = path.suffix.lower()
+    if columns is not None and suffix != ".png":
+        raise InputError("only a sheet has columns", got=f"{columns} columns of {path}", remedy="-o NAME.png")
     if suffix == ".npz":
         _require_no_folder(path)
         return NpzFile(path, seed, first)
@@ -205,6 +210,8 @@ def writer_for(
         )
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file", expected="a folder, NAME.npz or NAME.png")
+    if (path / MANIFEST_NAME).exists():
+        raise InputError(f"{path} is a bundle", expected="a folder for images, NAME.npz or NAME.png")
     return PngFolder(path, seed, first)
 
 

@@ -26,7 +26,7 @@ from ganexport.tensorrt.options import DEFAULT_BUCKETS, PRECISIONS, text_from_bu
     metavar="N,N,…",
     help="Batch sizes to tune for, one profile each; one more profile takes every other batch up to the largest.",
 )
-@click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU, as nvidia-smi counts.")
+@click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU, as CUDA counts them.")
 @click.option(
     "--timing-cache",
     type=click.Path(path_type=Path),

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from ganruntime.errors import BundleFormatError
+from ganruntime.roles import is_text
 from ganruntime.spec import GeneratorSpec
+from ganruntime.strict_json import strict_loads
 
 FORMAT = "ganexport-bundle"
 SCHEMA_VERSION = 1
@@ -31,18 +33,21 @@ def _require(holds: bool, where: str, problem: str, *, got: object = None, expec
 
 
 def _string(value: object, where: str) -> str:
-    _require(isinstance(value, str), where, "is not a string", got=repr(value)[:80])
+    _require(is_text(value), where, "is not a string", got=repr(value)[:80])
     return str(value)
 
 
-def _integer(value: object, where: str, least: int = 0) -> int:
-    ok = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    _require(ok, where, f"is not an integer >= {least}", got=repr(value)[:80])
+def _integer(value: object, where: str, least: int = 0, most: int = (1 << 63) - 1) -> int:
+    ok = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+    _require(ok, where, f"is not an integer in [{least}, {most}]", got=repr(value)[:80])
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 def _number(value: object, where: str) -> float:
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond the largest float
+        ok = False
     _require(ok, where, "is not a finite number", got=repr(value)[:80])
     return float(value)  # type: ignore[arg-type]
 
@@ -76,7 +81,7 @@ def file_name(value: object, where: str) -> str:
         got=repr(name)[:200],
         expected="names of letters, digits, . _ - + with / between",
     )
-    _require(name != MANIFEST_NAME, where, "is the manifest itself", got=name)
+    _require(name.split("/")[0] != MANIFEST_NAME, where, "is the manifest itself", got=name)
     return name
 
 
@@ -220,7 +225,7 @@ class GoldenRecord:
 
     def __post_init__(self) -> None:
         file_name(self.file, "golden.file")
-        _integer(self.seed, "golden.seed")
+        _integer(self.seed, "golden.seed", most=(1 << 64) - 1)
         _integer(self.latents, "golden.latents", 1)
         _string(self.reference, "golden.reference")
 
@@ -285,8 +290,8 @@ class Manifest:
             SpecError: the spec inside is malformed.
         """
         try:
-            data = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
+            data = strict_loads(text)
+        except ValueError as error:
             raise BundleFormatError(
                 "manifest.json: is not JSON", got=str(error)[:200], remedy="export the bundle again"
             ) from error
@@ -329,10 +334,6 @@ class Manifest:
             preview=table["preview"],
             reports=table["reports"],
         )
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _read(cls: type[T], value: object, where: str) -> T:

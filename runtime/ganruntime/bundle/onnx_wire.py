@@ -12,21 +12,23 @@ from ganruntime.errors import BundleIntegrityError
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _DEPTH_LIMIT = 64
-_EXTERNAL = 1
+_KEY_LIMIT = 1 << 32
 
-# message -> {field number: message of that field}, from onnx.proto (IR version 3 to 14).
+# message -> {field number: message of that field}, from onnx.proto (IR version 3 to 14): every way to a tensor.
 _MESSAGES: dict[str, dict[int, str]] = {
-    "Model": {7: "Graph", 14: "Entry", 20: "Training", 25: "Function"},
-    "Training": {1: "Graph", 2: "Graph"},
+    "Model": {7: "Graph", 20: "TrainingInfo", 25: "Function"},
+    "TrainingInfo": {1: "Graph", 2: "Graph"},
     "Graph": {1: "Node", 5: "Tensor", 15: "SparseTensor"},
     "Function": {7: "Node", 11: "Attribute"},
     "Node": {5: "Attribute"},
     "Attribute": {5: "Tensor", 6: "Graph", 10: "Tensor", 11: "Graph", 22: "SparseTensor", 23: "SparseTensor"},
     "SparseTensor": {1: "Tensor", 2: "Tensor"},
     "Tensor": {},
-    "Entry": {},
 }
+_MODEL_GRAPH, _MODEL_METADATA = 7, 14
 _TENSOR_NAME, _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 8, 13, 14
+
+Field = tuple[int, int, int, memoryview]
 
 
 def metadata_of(data: bytes, name: str) -> dict[str, str]:
@@ -37,37 +39,53 @@ def metadata_of(data: bytes, name: str) -> dict[str, str]:
         name: how the file is called, for the error.
 
     Raises:
-        BundleIntegrityError: the file is not a protobuf message with a graph, is truncated, is nested too deeply, or
-            keeps tensors in external files.
+        BundleIntegrityError: the file is not a protobuf message with a graph, is truncated, is nested too deeply, has
+            a metadata key twice, or keeps tensors in external files.
     """
+    if data[4:8] == b"ORTM":
+        # Bytes that protobuf may read as a model and ONNX Runtime as its own format, in which nothing was checked.
+        raise _error(name, "is in ONNX Runtime's own format")
     metadata: dict[str, str] = {}
     has_graph = False
-    stack: list[tuple[str, memoryview, int]] = [("Model", memoryview(data), 0)]
-    while stack:
-        message, view, depth = stack.pop()
-        if depth > _DEPTH_LIMIT:
+    # Iterators, not lists of messages: a file of ten million empty nodes must not fill the memory.
+    stack: list[tuple[str, memoryview, Iterator[Field]]] = []
+
+    def enter(message: str, view: memoryview) -> None:
+        if len(stack) > _DEPTH_LIMIT:
             raise _error(name, f"is nested more than {_DEPTH_LIMIT} levels deep")
-        children = _MESSAGES[message]
-        entry: dict[int, str] = {}
-        for number, wire, value, piece in _fields(view, name):
-            if number in children and wire == _BYTES:
-                has_graph |= message == "Model" and number == 7
-                stack.append((children[number], piece, depth + 1))
-            elif message == "Tensor" and (
-                number == _TENSOR_EXTERNAL_DATA or (number == _TENSOR_DATA_LOCATION and value == _EXTERNAL)
-            ):
-                raise BundleIntegrityError(
-                    f"{name}: tensor {_tensor_name(view, name)!r} is kept in an external file",
-                    expected="tensors inside the file",
-                    remedy="export again with the weights embedded (ganexport to-onnx does so)",
-                )
-            elif message == "Entry" and wire == _BYTES:
-                entry[number] = bytes(piece).decode("utf-8", "replace")
-        if message == "Entry" and 1 in entry:
-            metadata[entry[1]] = entry.get(2, "")
+        stack.append((message, view, _fields(view, name)))
+
+    enter("Model", memoryview(data))
+    while stack:
+        message, view, fields = stack[-1]
+        field = next(fields, None)
+        if field is None:
+            stack.pop()
+            continue
+        number, wire, value, piece = field
+        if wire == _BYTES and number in _MESSAGES[message]:
+            has_graph |= message == "Model" and number == _MODEL_GRAPH
+            enter(_MESSAGES[message][number], piece)
+        elif message == "Tensor" and (number == _TENSOR_EXTERNAL_DATA or (number == _TENSOR_DATA_LOCATION and value)):
+            raise BundleIntegrityError(
+                f"{name}: tensor {_tensor_name(view, name)!r} is kept in an external file",
+                expected="tensors inside the file",
+                remedy="export again with the weights embedded (ganexport to-onnx does so)",
+            )
+        elif message == "Model" and wire == _BYTES and number == _MODEL_METADATA:
+            key, text = _entry(piece, name)
+            if key in metadata:
+                raise _error(name, f"has the metadata key {key[:80]!r} twice")
+            metadata[key] = text
     if not has_graph:
         raise _error(name, "holds no graph")
     return metadata
+
+
+def _entry(view: memoryview, name: str) -> tuple[str, str]:
+    """A StringStringEntryProto: key 1, value 2."""
+    texts = {n: bytes(piece).decode("utf-8", "replace") for n, wire, _, piece in _fields(view, name) if wire == _BYTES}
+    return texts.get(1, ""), texts.get(2, "")
 
 
 def _tensor_name(view: memoryview, name: str) -> str:
@@ -77,15 +95,16 @@ def _tensor_name(view: memoryview, name: str) -> str:
     return ""
 
 
-def _fields(view: memoryview, name: str) -> Iterator[tuple[int, int, int, memoryview]]:
+def _fields(view: memoryview, name: str) -> Iterator[Field]:
     """Yields (field number, wire type, integer value, bytes) of one message."""
     position, end = 0, len(view)
     nothing = view[:0]
     while position < end:
         key, position = _varint(view, position, name)
         number, wire = key >> 3, key & 7
-        if number == 0:
-            raise _error(name, "has a field number 0")
+        # Readers keep 32 bits of a key: a larger one would be another field to them than it is here.
+        if number == 0 or key >= _KEY_LIMIT:
+            raise _error(name, "has a field number out of range")
         if wire == _VARINT:
             value, position = _varint(view, position, name)
             yield number, wire, value, nothing

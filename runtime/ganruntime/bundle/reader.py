@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import stat
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganruntime.bundle.manifest import MANIFEST_LIMIT_BYTES, MANIFEST_NAME, Manifest, Variant
+from ganruntime.bundle.npz import arrays_from_npz
 from ganruntime.bundle.onnx_wire import metadata_of
-from ganruntime.errors import BundleError, BundleFormatError, BundleIntegrityError
+from ganruntime.errors import BundleError, BundleFormatError, BundleIntegrityError, SpecError
 from ganruntime.spec import GeneratorSpec
 
 SPEC_KEY = "ganexport.spec"
@@ -47,12 +47,7 @@ class Bundle:
             raise BundleIntegrityError(
                 f"{self.path}: {name} is not a file of this bundle", expected=", ".join(sorted(self.manifest.files))
             )
-        data = _read_plain_file(self.path, name, record.size_bytes)
-        if len(data) != record.size_bytes:
-            kind = "truncated" if len(data) < record.size_bytes else "longer than it was"
-            raise _integrity(
-                self.path, name, f"is {kind}", got=f"{len(data):,} bytes", expected=f"{record.size_bytes:,} bytes"
-            )
+        data = _read_plain_file(self.path, name, expected_bytes=record.size_bytes)
         found = hashlib.sha256(data).hexdigest()
         if found != record.sha256:
             raise _integrity(
@@ -73,19 +68,19 @@ class Bundle:
         """The ONNX file of a variant, checked further: whole, nothing external, and of this bundle's spec."""
         data = self.read(variant.file)
         metadata = metadata_of(data, f"{self.path}: {variant.file}")
-        if SPEC_KEY in metadata and GeneratorSpec.loads(metadata[SPEC_KEY]) != self.spec:
-            raise _integrity(self.path, variant.file, "carries another spec than the manifest")
+        if SPEC_KEY in metadata:
+            try:
+                same = GeneratorSpec.loads(metadata[SPEC_KEY]) == self.spec
+            except SpecError as error:
+                raise _integrity(self.path, variant.file, "carries a malformed spec", got=error.problem) from error
+            if not same:
+                raise _integrity(self.path, variant.file, "carries another spec than the manifest")
         return data
 
     def golden(self) -> dict[str, NDArray[np.generic]]:
         """The arrays of the reference samples. Keys are described in `docs/bundle-format.md`."""
         name = self.manifest.golden.file
-        data = self.read(name)
-        try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                return {key: arrays[key] for key in arrays.files}
-        except (ValueError, OSError, KeyError) as error:
-            raise _integrity(self.path, name, "is not an array file", got=str(error)[:200]) from error
+        return arrays_from_npz(self.read(name), f"{self.path}: {name}")
 
 
 def read_bundle(path: Path | str) -> Bundle:
@@ -97,34 +92,46 @@ def read_bundle(path: Path | str) -> Bundle:
         SpecError: the spec in it is malformed.
     """
     path = Path(path)
-    if not path.exists():
-        raise BundleError(f"no bundle at {path}", remedy="ganexport to-onnx CHECKPOINT -o NAME.gan makes one")
-    if not path.is_dir():
-        raise BundleError(f"{path} is a file, and a bundle is a folder", expected="NAME.gan/ with manifest.json in it")
-    if not (path / MANIFEST_NAME).exists() and not (path / MANIFEST_NAME).is_symlink():
-        raise BundleError(
-            f"{path} is not a bundle",
-            got="a folder without manifest.json",
-            expected="NAME.gan/ as ganexport to-onnx writes it",
-        )
-    data = _read_plain_file(path, MANIFEST_NAME, MANIFEST_LIMIT_BYTES)
-    if len(data) > MANIFEST_LIMIT_BYTES:
-        raise BundleFormatError(f"{path}: manifest.json is too large", got=f"over {MANIFEST_LIMIT_BYTES:,} bytes")
+    _require_folder(path)
+    data = _read_plain_file(path, MANIFEST_NAME, limit_bytes=MANIFEST_LIMIT_BYTES)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BundleFormatError(f"{path}: manifest.json is not UTF-8", got=str(error)) from error
     try:
         manifest = Manifest.loads(text)
-    except BundleFormatError as error:
-        raise BundleFormatError(
-            f"{path}: {error.problem}", got=error.got, expected=error.expected, remedy=error.remedy
+    except (BundleFormatError, SpecError) as error:
+        where = "" if error.problem.startswith(MANIFEST_NAME) else f"{MANIFEST_NAME}: "
+        raise type(error)(
+            f"{path}: {where}{error.problem}", got=error.got, expected=error.expected, remedy=error.remedy
         ) from error
     return Bundle(path, manifest, hashlib.sha256(data).hexdigest())
 
 
-def _read_plain_file(root: Path, name: str, limit_bytes: int) -> bytes:
-    """Reads at most `limit_bytes` + 1 bytes of root/name, following no link below root."""
+def _require_folder(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+        has_manifest = os.path.lexists(path / MANIFEST_NAME)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise BundleError(
+            f"no bundle at {path}", remedy="ganexport to-onnx CHECKPOINT -o NAME.gan makes one"
+        ) from error
+    except OSError as error:
+        raise BundleError(f"the bundle at {str(path)[:400]} cannot be opened", got=error.strerror) from error
+    if not stat.S_ISDIR(mode):
+        raise BundleError(f"{path} is a file, and a bundle is a folder", expected="NAME.gan/ with manifest.json in it")
+    if not has_manifest:
+        raise BundleError(
+            f"{path} is not a bundle",
+            got="a folder without manifest.json",
+            expected="NAME.gan/ as ganexport to-onnx writes it",
+        )
+
+
+def _read_plain_file(
+    root: Path, name: str, *, expected_bytes: int | None = None, limit_bytes: int | None = None
+) -> bytes:
+    """Reads root/name, following no link below root. Its size is checked before a byte of it is read."""
     descriptors: list[int] = []
     *folders, last = name.split("/")
     try:
@@ -134,16 +141,24 @@ def _read_plain_file(root: Path, name: str, limit_bytes: int) -> bytes:
             descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptors[-1]))
         # O_NONBLOCK: opening a named pipe would wait for a writer for ever.
         descriptors.append(os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=descriptors[-1]))
-        if not stat.S_ISREG(os.fstat(descriptors[-1]).st_mode):
+        status = os.fstat(descriptors[-1])
+        if not stat.S_ISREG(status.st_mode):
             raise _integrity(root, name, "is not a plain file")
+        if limit_bytes is not None and status.st_size > limit_bytes:
+            raise BundleFormatError(
+                f"{root}: {name} is too large", got=f"{status.st_size:,} bytes", expected=f"at most {limit_bytes:,}"
+            )
+        if expected_bytes is not None and status.st_size != expected_bytes:
+            kind = "truncated" if status.st_size < expected_bytes else "longer than it was"
+            raise _integrity(
+                root, name, f"is {kind}", got=f"{status.st_size:,} bytes", expected=f"{expected_bytes:,} bytes"
+            )
         with os.fdopen(descriptors.pop(), "rb") as file:
-            return file.read(limit_bytes + 1)
+            return file.read(status.st_size)
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise _integrity(root, name, "is missing") from error
-        link = (root / name).is_symlink() or any(
-            (root / "/".join(folders[: i + 1])).is_symlink() for i in range(len(folders))
-        )
+        link = any((root / "/".join((*folders, last)[: i + 1])).is_symlink() for i in range(len(folders) + 1))
         raise _integrity(
             root, name, "is a link, or lies behind one" if link else f"cannot be read ({error.strerror})"
         ) from error

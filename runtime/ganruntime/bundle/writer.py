@@ -13,7 +13,7 @@ from typing import Any
 
 from ganruntime.bundle.manifest import MANIFEST_NAME, FileRecord, GoldenRecord, Manifest, Variant, file_name
 from ganruntime.bundle.reader import read_bundle
-from ganruntime.errors import BundleFormatError, InputError, OutputError
+from ganruntime.errors import BundleFormatError, BundleIntegrityError, InputError, OutputError
 from ganruntime.files import folder_written_atomically
 from ganruntime.spec import GeneratorSpec
 
@@ -56,11 +56,20 @@ class BundleDraft:
 def bundle_written(path: Path | str, spec: GeneratorSpec) -> Iterator[BundleDraft]:
     """Yields a draft; on success it becomes the bundle at `path`, replacing one there; on an error nothing changes.
 
+    It takes its place when no `bundle_changed` is under way, so that a change of the old bundle does not undo it.
+
     Raises:
         InputError: `path` is something other than a bundle, which is not overwritten.
         OutputError: the disk is full or may not be written.
     """
     path = Path(path)
+    with contextlib.ExitStack() as lock, _written(path, spec) as draft:
+        yield draft
+        lock.enter_context(_one_writer(path))
+
+
+@contextlib.contextmanager
+def _written(path: Path, spec: GeneratorSpec) -> Iterator[BundleDraft]:
     if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST_NAME).is_file():
         raise InputError(
             f"{path} is a folder that is not a bundle",
@@ -86,9 +95,14 @@ def bundle_changed(path: Path | str) -> Iterator[BundleDraft]:
     path = Path(path)
     with _one_writer(path):
         bundle = read_bundle(path)
-        with bundle_written(path, bundle.spec) as draft:
+        with _written(path, bundle.spec) as draft:
             for name, record in bundle.manifest.files.items():
-                _link_or_copy(path / name, draft.folder / name)
+                try:
+                    _link_or_copy(path / name, draft.folder / name)
+                except FileNotFoundError as error:
+                    raise BundleIntegrityError(
+                        f"{path}: {name} is missing", remedy="export the bundle again, or copy it again"
+                    ) from error
                 draft.files[name] = record
             draft.variants = list(bundle.manifest.variants)
             draft.golden, draft.preview = bundle.manifest.golden, bundle.manifest.preview
@@ -107,13 +121,11 @@ def _link_or_copy(source: Path, target: Path) -> None:
 @contextlib.contextmanager
 def _one_writer(path: Path) -> Iterator[None]:
     """Holds a lock on the bundle's parent folder: the bundle itself is exchanged, and a lock would go with it."""
-    parent = path.parent
-    try:
-        descriptor = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise OutputError(f"cannot write beside {path}", got=error.strerror) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as closing:
+        try:
+            descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+            closing.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OutputError(f"cannot write beside {path}", got=error.strerror) from error
         yield
-    finally:
-        os.close(descriptor)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganruntime.bundle.manifest import Variant
-from ganruntime.errors import InputError
+from ganruntime.errors import BackendError, InputError
 from ganruntime.spec import GeneratorSpec, TensorSpec
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -30,6 +30,9 @@ class Session(ABC):
     backend: ClassVar[str] = ""
 
     def __init__(self, spec: GeneratorSpec, variant: Variant, device: str, buckets: tuple[int, ...]) -> None:
+        for tensor in (*spec.inputs, *spec.outputs):
+            if tensor.dtype == "bfloat16":  # NumPy has no such dtype; a bf16 graph takes and gives float32
+                raise BackendError(f"{tensor.name!r} is bfloat16, which the runtime cannot hold", expected="float32")
         self.spec = spec
         self.variant = variant
         self.device = device
@@ -76,8 +79,15 @@ class Session(ABC):
 
 
 def empty_outputs(spec: GeneratorSpec, batch: int) -> dict[str, NDArray[np.generic]]:
-    """{output name: [batch, *shape]} to fill."""
-    return {t.name: np.empty((batch, *fixed_shape(t)), t.dtype) for t in spec.outputs}
+    """{output name: [batch, *shape]} to fill. Raises `InputError` where memory does not hold them."""
+    try:
+        return {t.name: np.empty((batch, *fixed_shape(t)), t.dtype) for t in spec.outputs}
+    except (MemoryError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"the outputs of a batch of {batch} do not fit the memory", got=str(error), remedy="choose smaller buckets"
+        ) from error
 
 
 def fixed_shape(tensor: TensorSpec) -> tuple[int, ...]:

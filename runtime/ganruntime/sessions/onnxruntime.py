@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,8 +9,9 @@ import numpy as np
 from ganruntime.buckets import DEFAULT_BUCKETS
 from ganruntime.bundle import Variant
 from ganruntime.cores import usable_cores
-from ganruntime.errors import BackendError, DeviceError, InputError, MissingDependencyError
+from ganruntime.errors import BackendError, DeviceError, MissingDependencyError
 from ganruntime.sessions.base import Arrays, Session
+from ganruntime.sessions.devices import gpu_count, parse_device
 from ganruntime.spec import GeneratorSpec
 
 if TYPE_CHECKING:
@@ -92,21 +91,36 @@ class OnnxRuntimeSession(Session):
                 expected=provider,
                 remedy="check the driver, CUDA and cuDNN, or ask for the CPU with --device cpu",
             )
+        self._require_names(where)
         self.threads = options.intra_op_num_threads
         self._version = ort.__version__
+
+    def _require_names(self, where: str) -> None:
+        assert self._session is not None
+        for side, tensors, nodes in (
+            ("inputs", self.spec.inputs, self._session.get_inputs()),
+            ("outputs", self.spec.outputs, self._session.get_outputs()),
+        ):
+            expected, got = {t.name for t in tensors}, {n.name for n in nodes}
+            if expected - got or (side == "inputs" and got - expected):
+                raise BackendError(
+                    f"{where} has other {side} than its spec",
+                    got=", ".join(sorted(got)) or "none",
+                    expected=", ".join(sorted(expected)),
+                )
 
     def run(self, inputs: Arrays, out: Arrays) -> None:
         if self._session is None:
             raise BackendError("the session is closed")
-        binding = self._session.io_binding()
-        for tensor in self.spec.inputs:
-            array = inputs[tensor.name]
-            binding.bind_input(tensor.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        for tensor in self.spec.outputs:
-            array = out[tensor.name]
-            # Bound to the caller's memory: ONNX Runtime writes there, and no copy follows.
-            binding.bind_output(tensor.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         try:
+            binding = self._session.io_binding()
+            for tensor in self.spec.inputs:
+                array = inputs[tensor.name]
+                binding.bind_input(tensor.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+            for tensor in self.spec.outputs:
+                array = out[tensor.name]
+                # Bound to the caller's memory: ONNX Runtime writes there, and no copy follows.
+                binding.bind_output(tensor.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
             self._session.run_with_iobinding(binding)
         except Exception as error:
             raise BackendError(f"ONNX Runtime failed on {self.device}", got=_first_line(error)) from error
@@ -134,32 +148,12 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def parse_device(device: str) -> tuple[str, int]:
-    """`cpu`, `cuda` or `cuda:N` as (kind, index). Raises `InputError`."""
-    kind, _, index = device.partition(":")
-    if kind not in _PROVIDERS or (index and (kind == "cpu" or not index.isdigit())):
-        raise InputError(f"{device!r} is not a device", expected="auto, cpu, cuda or cuda:N")
-    return kind, int(index or 0)
-
-
 def best_device() -> tuple[str, str]:
     """(device, why): CUDA where this onnxruntime has it and a GPU answers, else the CPU."""
     if _PROVIDERS["cuda"] not in import_onnxruntime().get_available_providers():
         return "cpu", "this onnxruntime is built for the CPU"
     count = gpu_count()
     return ("cuda:0", f"{count} GPU(s) answer") if count else ("cpu", "no GPU answers")
-
-
-def gpu_count() -> int:
-    """GPUs that the NVIDIA driver shows to this process; 0 without a driver."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
 
 
 def _first_line(error: BaseException) -> str:

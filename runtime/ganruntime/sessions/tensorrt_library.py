@@ -9,6 +9,7 @@ import contextlib
 import re
 import threading
 from collections.abc import Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ganruntime.errors import EngineError, MissingDependencyError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 OLDEST, NEWEST_BELOW = (10, 12), (12,)
 _VERSION = re.compile(r"(\d+(?:\.\d+)+)")
-_INSTALL = 'pip install "ganexport[trt]" --extra-index-url https://pypi.nvidia.com'
+_INSTALL = 'pip install "ganexport[trt]", with NVIDIA\'s own package index (--extra-index-url) for the libraries'
 
 # dtype of the spec -> member of trt.DataType. bfloat16 has no NumPy form, so no session can hand it in or out.
 DTYPES = {
@@ -72,7 +73,14 @@ def require_tensorrt() -> str:
             expected="libnvinfer, libnvinfer_plugin and libnvonnxparser, which are on NVIDIA's package index only",
             remedy=_INSTALL,
         ) from error
-    version = str(trt.__version__)
+    version = getattr(trt, "__version__", None)
+    if not isinstance(version, str):
+        raise MissingDependencyError(
+            "TensorRT is not installed: another module is named tensorrt",
+            got=getattr(trt, "__file__", None) or "a folder of that name on Python's path",
+            expected="NVIDIA's",
+            remedy=f"{_INSTALL}, and run from another folder",
+        )
     if not OLDEST <= version_numbers(version) < NEWEST_BELOW:
         raise MissingDependencyError(
             "the installed TensorRT is not a version that this release drives",
@@ -121,7 +129,7 @@ class _Captures:
 
 
 _captures = _Captures()
-_logger: tuple[str, trt.ILogger] | None = None
+_logger: tuple[ModuleType, trt.ILogger] | None = None
 
 
 def shared_logger() -> trt.ILogger:
@@ -132,10 +140,10 @@ def shared_logger() -> trt.ILogger:
     import tensorrt as trt
 
     global _logger
-    if _logger is not None and _logger[0] == trt.__version__:
+    if _logger is not None and _logger[0] is trt:
         return _logger[1]
 
-    class SharedLogger(trt.ILogger):
+    class SharedLogger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
 
@@ -148,7 +156,7 @@ def shared_logger() -> trt.ILogger:
                     _captures.add(False, msg)
 
     logger = SharedLogger()
-    _logger = (trt.__version__, logger)
+    _logger = (trt, logger)
     return logger
 
 

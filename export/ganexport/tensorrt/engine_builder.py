@@ -1,0 +1,273 @@
+"""`engine_from_onnx`: an fp32 graph into a TensorRT plan, one code path for TensorRT 10.12 and later and 11.
+
+The network is strongly typed on both (on 11 it is always), so its precision is what the graph says; TF32 is the one
+freedom left, and a flag. Every bucket is a profile of its own with min = opt = max, because kernels are tuned at the
+optimum only; one dynamic profile takes every other batch.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from ganexport.tensorrt.build_failure import NodeError, error_from_build, error_from_parser
+from ganexport.tensorrt.options import BuildOptions, Profile
+from ganexport.tensorrt.progress import OnProgress, PhaseTree, monitor_from_phases
+from ganexport.tensorrt.timing_cache import TimingCacheFile, TimingCacheKey, check_timing_cache_path
+from ganruntime.errors import EngineError, GanError
+from ganruntime.sessions.cuda import Gpu, gpu_from_index, use_gpu
+from ganruntime.sessions.tensorrt_library import (
+    captured_messages,
+    dtype_from_tensorrt,
+    require_tensorrt,
+    shared_logger,
+)
+from ganruntime.spec import GeneratorSpec
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+T = TypeVar("T")
+_WAIT_S = 0.1
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """A plan as TensorRT serialised it, and what it was built of and on."""
+
+    plan: bytes
+    options: BuildOptions
+    tensorrt_version: str
+    gpu: Gpu
+    profiles: tuple[Profile, ...]
+    seconds: float
+    timing_cache_hit_bytes: int
+    warnings: tuple[str, ...]
+
+
+def engine_from_onnx(
+    model: bytes,
+    spec: GeneratorSpec,
+    options: BuildOptions,
+    *,
+    bundle: str = "NAME.gan",
+    on_progress: OnProgress | None = None,
+) -> BuiltEngine:
+    """Builds a plan for the GPU `options.device` of this machine.
+
+    Args:
+        model: the ONNX file's bytes, weights inside; float32, batch dynamic and first in every input and output.
+        spec: what the graph takes and gives; it is held against what TensorRT parsed.
+        bundle: the bundle's name, for the commands in errors.
+        on_progress: called with (fraction done, phase), from TensorRT's threads.
+
+    Raises:
+        InputError: the buckets do not fit the spec; the timing cache file is damaged.
+        MissingDependencyError: TensorRT or cuda-python is not installed.
+        DeviceError: no such GPU, or not one for this TensorRT; `tf32` on a GPU before Ampere.
+        EngineError: TensorRT cannot read the graph or build it; the message holds what it said, and the remedy.
+        KeyboardInterrupt: Ctrl-C: TensorRT is asked to stop at its next step, and what it timed is kept in the cache.
+    """
+    options.check_fits(spec)
+    if options.timing_cache is not None:
+        check_timing_cache_path(options.timing_cache)
+    version = require_tensorrt()
+    gpu = gpu_from_index(options.device)
+    if options.tf32 and int(gpu.compute_capability.split(".")[0]) < 8:
+        raise EngineError(
+            f"--precision tf32: {gpu.name} has no TF32",
+            got=f"compute capability {gpu.compute_capability}",
+            expected="8.0 (Ampere) or later",
+            remedy="--precision fp32",
+        )
+    cache = None
+    if options.timing_cache is not None:
+        cache = TimingCacheFile.at(options.timing_cache, TimingCacheKey.of(version, gpu))
+    cached = b"" if cache is None else cache.read()
+    phases = PhaseTree(on_progress)
+    started_s = time.monotonic()
+
+    def build() -> tuple[bytes, list[str]]:
+        use_gpu(options.device)
+        with captured_messages() as messages:
+            plan = _plan_from_onnx(model, spec, options, version, bundle, phases, cache, cached)
+        return plan, messages.warnings
+
+    plan, warnings = _interruptibly(build, phases.cancel)
+    return BuiltEngine(
+        plan=plan,
+        options=options,
+        tensorrt_version=version,
+        gpu=gpu,
+        profiles=options.profiles,
+        seconds=time.monotonic() - started_s,
+        timing_cache_hit_bytes=len(cached),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _plan_from_onnx(
+    model: bytes,
+    spec: GeneratorSpec,
+    options: BuildOptions,
+    version: str,
+    bundle: str,
+    phases: PhaseTree,
+    cache: TimingCacheFile | None,
+    cached: bytes,
+) -> bytes:
+    import tensorrt as trt
+
+    with captured_messages() as messages:
+        try:
+            builder = trt.Builder(shared_logger())
+        except TypeError as error:  # pybind11: "factory function returned nullptr"
+            raise error_from_build([*messages.errors, str(error)], messages.warnings, options, bundle) from error
+        network = _network_from_onnx(builder, model, version)
+        _check_network(network, spec)
+        config = builder.create_builder_config()
+        _configure(config, builder, spec, options)
+        # Both are kept in locals until the build has ended: TensorRT holds bare pointers to them.
+        monitor = monitor_from_phases(phases)
+        config.progress_monitor = monitor
+        # Without a file too: a cache of our own makes layers that are alike, and profiles, share their timings.
+        timings = config.create_timing_cache(cached)
+        if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
+            raise EngineError(
+                f"TensorRT {version} refuses the timing cache {cache.path if cache else ''}".rstrip(),
+                got="; ".join(messages.errors) or None,
+                remedy=f"delete it: rm {cache.path}" if cache else None,
+            )
+        plan = builder.build_serialized_network(network, config)
+        cancelled = phases.cancelled.is_set()
+        if cache is not None and (plan is not None or cancelled):
+            cache.write(bytes(memoryview(timings.serialize())))
+        if cancelled:
+            raise KeyboardInterrupt
+        if plan is None:
+            raise error_from_build(messages.errors, messages.warnings, options, bundle)
+        return bytes(memoryview(plan))
+
+
+def _network_from_onnx(builder: trt.Builder, model: bytes, version: str) -> trt.INetworkDefinition:
+    import tensorrt as trt
+
+    # On 11 the flag is deprecated, still there, and without effect: every network is strongly typed.
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    with captured_messages() as messages:
+        parser = trt.OnnxParser(network, shared_logger())
+        # Parsed from memory and without a path, so that external data cannot be read from anywhere.
+        if not parser.parse(model):
+            nodes = [_node_error(parser.get_error(i)) for i in range(parser.num_errors)]
+            raise error_from_parser(nodes, messages.errors, version)
+    return network
+
+
+def _node_error(error: trt.ParserError) -> NodeError:
+    return NodeError(
+        index=error.node(),
+        name=error.node_name(),
+        operator=error.node_operator(),
+        code=error.code().name,
+        description=" ".join(error.desc().split()),
+    )
+
+
+def _check_network(network: trt.INetworkDefinition, spec: GeneratorSpec) -> None:
+    """Holds what TensorRT parsed against the spec: names, dtypes, shapes, and a batch that is free."""
+    parsed_inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    parsed_outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    for side, parsed, wanted in (("input", parsed_inputs, spec.inputs), ("output", parsed_outputs, spec.outputs)):
+        found = {t.name: t for t in parsed}
+        if set(found) != {w.name for w in wanted}:
+            raise EngineError(
+                f"the graph's {side}s are not those of the spec", got=sorted(found), expected=[w.name for w in wanted]
+            )
+        for want in wanted:
+            tensor = found[want.name]
+            dtype = dtype_from_tensorrt(tensor.dtype)
+            if dtype != want.dtype:
+                raise EngineError(
+                    f"{side} {want.name!r} has another dtype in the graph", got=dtype, expected=want.dtype
+                )
+            shape = tuple(tensor.shape)  # [N, …], -1 where it is free
+            if shape[:1] != (-1,):
+                raise EngineError(
+                    f"{side} {want.name!r} has a fixed batch in the graph",
+                    got=list(shape),
+                    expected=[-1, *want.shape],
+                    remedy="export again: ganexport to-onnx makes the batch dynamic",
+                )
+            # TensorRT may not know an output's size before the profile does; -1 is then no contradiction.
+            if len(shape) != 1 + len(want.shape) or any(
+                s not in (-1, w) for s, w in zip(shape[1:], want.shape, strict=True)
+            ):
+                raise EngineError(
+                    f"{side} {want.name!r} has another shape in the graph", got=list(shape), expected=[-1, *want.shape]
+                )
+
+
+def _configure(config: trt.IBuilderConfig, builder: trt.Builder, spec: GeneratorSpec, options: BuildOptions) -> None:
+    import tensorrt as trt
+
+    # TF32 is on by default, and then "fp32" is not (NVIDIA/TensorRT#4492): set it as asked, and look.
+    if options.tf32:
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    if config.get_flag(trt.BuilderFlag.TF32) != options.tf32:
+        raise EngineError("TensorRT does not take the TF32 flag as asked", expected=options.precision)
+    # The engine inspector tells what was built only where the builder was told to keep it.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib * 2**20)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    for index, profile in enumerate(options.profiles):
+        shapes = builder.create_optimization_profile()
+        for tensor in spec.inputs:
+            minimum, optimum, maximum = profile.shapes(tensor)  # each [N, …]
+            shapes.set_shape(tensor.name, minimum, optimum, maximum)
+        if config.add_optimization_profile(shapes) != index:
+            raise EngineError("TensorRT does not take a batch profile", got=str(profile))
+
+
+def _interruptibly(work: Callable[[], T], cancel: Callable[[], None]) -> T:
+    """Runs `work` in a thread of its own, so that Ctrl-C reaches Python while TensorRT's C++ is busy.
+
+    The first Ctrl-C asks the build to stop at its next step and waits for that; a second one does not wait.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+    # Waited for instead of Thread.join, which in Python 3.11 takes an interrupted thread for one that has ended.
+    finished = threading.Event()
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # carried to the caller's thread, KeyboardInterrupt too
+            errors.append(error)
+        finally:
+            finished.set()
+
+    thread = threading.Thread(target=run, name="ganexport-tensorrt-build", daemon=True)
+    try:
+        thread.start()
+        while not finished.wait(_WAIT_S):
+            pass
+    except KeyboardInterrupt:
+        cancel()
+        # Without an identity after that time it was interrupted before it began.
+        while not finished.wait(_WAIT_S) and thread.ident is not None:
+            pass
+        raise
+    if errors:
+        if isinstance(errors[0], (GanError, KeyboardInterrupt)):
+            raise errors[0]
+        raise EngineError(
+            "TensorRT failed while it built the engine", got=f"{type(errors[0]).__name__}: {errors[0]}"
+        ) from errors[0]
+    return results[0]

@@ -1,0 +1,29 @@
+"""Devices by name, and whether a GPU answers; without any library of a backend."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+
+from ganruntime.errors import InputError
+
+
+def parse_device(device: str) -> tuple[str, int]:
+    """`cpu`, `cuda` or `cuda:N` as (kind, index). Raises `InputError`."""
+    match = re.fullmatch(r"(cpu|cuda)(?::([0-9]{1,4}))?", device) if isinstance(device, str) else None
+    if match is None or (match[1] == "cpu" and match[2]):
+        raise InputError(f"{device!r} is not a device", expected="auto, cpu, cuda or cuda:N")
+    return match[1], int(match[2] or 0)
+
+
+def gpu_count() -> int:
+    """GPUs that the NVIDIA driver shows to this process; 0 without a driver."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value

@@ -1,0 +1,28 @@
+"""Puts this folder's helpers on the path, and gives the tests a machine and a bundle."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from imaginary_machine import Machine
+from tensorrt_bundles import write_bundle
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """An imaginary machine with the double of TensorRT 11; whatever was put on its GPU must be gone afterwards."""
+    machine = Machine().install(monkeypatch)
+    yield machine
+    assert machine.allocations == {}
+    assert machine.streams == {}
+
+
+@pytest.fixture
+def bundle_path(tmp_path: Path) -> Path:
+    return write_bundle(tmp_path / "tiny.gan").path

@@ -1,0 +1,79 @@
+"""Small real bundles for the TensorRT tests: an ONNX generator made with onnx.helper, and its golden samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from ganexport.golden import golden_from_reference
+from ganruntime.bundle import Bundle, GoldenRecord, Variant, bundle_written, read_bundle
+from ganruntime.spec import GeneratorSpec, Image, Label, Latent, TensorSpec
+
+LATENT, CLASSES, CHANNELS, SIZE = 16, ("zero", "one", "two"), 8, 8
+GOLDEN_LATENTS = 40
+
+
+def spec_of(*, labelled: bool = False, name: str = "tiny") -> GeneratorSpec:
+    inputs = [TensorSpec("z", "float32", (LATENT,), Latent())]
+    if labelled:
+        inputs.append(TensorSpec("label", "int64", (), Label(CLASSES)))
+    return GeneratorSpec(name, tuple(inputs), (TensorSpec("image", "float32", (1, SIZE, SIZE), Image()),))
+
+
+def onnx_generator(*, labelled: bool = False, batch: int | str = "batch", seed: int = 0) -> bytes:
+    """Gemm, Reshape, ConvTranspose, Tanh: [N, 16] (and labels [N]) -> [N, 1, 8, 8]."""
+    random = np.random.default_rng(seed)
+
+    def weights(name: str, *shape: int) -> onnx.TensorProto:
+        return numpy_helper.from_array((random.standard_normal(shape) * 0.3).astype(np.float32), name)
+
+    initializers = [
+        weights("dense", LATENT, CHANNELS * 16),
+        weights("bias", CHANNELS * 16),
+        numpy_helper.from_array(np.array([-1, CHANNELS, 4, 4], np.int64), "shape"),
+        weights("kernel", CHANNELS, 1, 4, 4),
+    ]
+    nodes = []
+    inputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, [batch, LATENT])]
+    source = "z"
+    if labelled:
+        initializers.append(weights("embedding", len(CLASSES), LATENT))
+        inputs.append(helper.make_tensor_value_info("label", TensorProto.INT64, [batch]))
+        nodes += [
+            helper.make_node("Gather", ["embedding", "label"], ["embedded"], name="embed"),
+            helper.make_node("Add", ["z", "embedded"], ["mixed"], name="mix"),
+        ]
+        source = "mixed"
+    nodes += [
+        helper.make_node("Gemm", [source, "dense", "bias"], ["flat"], name="project"),
+        helper.make_node("Reshape", ["flat", "shape"], ["map"], name="fold"),
+        helper.make_node("ConvTranspose", ["map", "kernel"], ["up"], name="grow", strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Tanh", ["up"], ["image"], name="squash"),
+    ]
+    outputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 1, SIZE, SIZE])]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def write_bundle(path: Path, *, labelled: bool = False, name: str = "tiny", seed: int = 0) -> Bundle:
+    """A bundle as the export stage writes one: the graph, and golden samples of the graph on the CPU."""
+    spec = spec_of(labelled=labelled, name=name)
+    model = onnx_generator(labelled=labelled, seed=seed)
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+    def evaluate(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"image": session.run(["image"], inputs)[0]}
+
+    golden = golden_from_reference(spec, evaluate, latents=GOLDEN_LATENTS)
+    with bundle_written(path, spec) as draft:
+        draft.add("model.onnx", model)
+        draft.add("golden.npz", golden.to_bytes())
+        draft.golden = GoldenRecord("golden.npz", 0x676F6C64, GOLDEN_LATENTS, "onnxruntime")
+        draft.put_variant(Variant("fp32", "fp32", "onnx", "model.onnx"))
+    return read_bundle(path)

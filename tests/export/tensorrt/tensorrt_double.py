@@ -1,0 +1,395 @@
+"""A behavioural double of `tensorrt`: exactly the calls that we make, on any machine.
+
+Its engine is the ONNX graph run by ONNX Runtime on host memory that stands for the GPU's. It is strict where the real
+one is: a profile's range holds, a plan knows its version and its GPU, callbacks come from another thread. Its version
+carries the local label `+double`, so that nothing it built or ran is ever taken for TensorRT's. The conformance test
+holds its signatures against the real bindings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import types
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from imaginary_machine import Machine
+from onnx import numpy_helper
+from tensorrt_double_types import (
+    NUMPY,
+    BuilderFlag,
+    DataType,
+    Dims,
+    ErrorCode,
+    IHostMemory,
+    ILogger,
+    INetworkDefinition,
+    IOptimizationProfile,
+    IProgressMonitor,
+    ITensor,
+    ITimingCache,
+    LayerInformationFormat,
+    MemoryPoolType,
+    NetworkDefinitionCreationFlag,
+    ParserError,
+    ProfilingVerbosity,
+    TensorIOMode,
+    tensors_of,
+)
+
+PLAN_MAGIC = b"a plan of the double\n"
+
+
+def tensorrt(machine: Machine) -> types.ModuleType:
+    module = types.ModuleType("tensorrt")
+    module.__version__ = machine.version
+
+    def identity() -> dict[str, Any]:
+        gpu = machine.gpus[0]
+        return {"version": machine.version, "capability": [gpu.major, gpu.minor]}
+
+    class Logged:
+        """What holds a logger. It is called as C++ does: from any thread, and it must not raise."""
+
+        def __init__(self, logger: ILogger) -> None:
+            if not getattr(logger, "_is_initialised", False):
+                raise TypeError("ILogger.__init__() must be called when overriding __init__")
+            self._logger = logger
+
+        def _error(self, text: str) -> None:
+            self._logger.log(ILogger.Severity.ERROR, text)
+
+    class OnnxParser(Logged):
+        def __init__(self, network: INetworkDefinition, logger: ILogger) -> None:
+            super().__init__(logger)
+            self._network = network
+            self._errors: list[ParserError] = []
+
+        @property
+        def num_errors(self) -> int:
+            return len(self._errors)
+
+        def get_error(self, index: int) -> ParserError:
+            return self._errors[index]
+
+        def parse(self, model: bytes, path: str | None = None) -> bool:
+            try:
+                graph = onnx.load_from_string(model).graph
+            except Exception:
+                self._errors.append(ParserError(-1, "", "", ErrorCode.INVALID_GRAPH, "Failed to parse the ONNX model"))
+                return False
+            for index, node in enumerate(graph.node):
+                if node.op_type in machine.unsupported:
+                    said = machine.unsupported[node.op_type]
+                    code = ErrorCode.UNSUPPORTED_NODE
+                    self._errors.append(ParserError(index, node.name, node.op_type, code, said))
+            self._network._model = model
+            self._network._inputs = list(tensors_of(graph.input))
+            self._network._outputs = list(tensors_of(graph.output))
+            return not self._errors
+
+    class IBuilderConfig:
+        def __init__(self) -> None:
+            self._flags = {BuilderFlag.TF32}
+            self._pools: dict[MemoryPoolType, int] = {}
+            self._profiles: list[IOptimizationProfile] = []
+            self._timings: ITimingCache | None = None
+            self.progress_monitor: IProgressMonitor | None = None
+            self.profiling_verbosity = ProfilingVerbosity.LAYER_NAMES_ONLY
+            self.builder_optimization_level = 3
+
+        def set_flag(self, flag: BuilderFlag) -> None:
+            self._flags.add(flag)
+
+        def clear_flag(self, flag: BuilderFlag) -> None:
+            self._flags.discard(flag)
+
+        def get_flag(self, flag: BuilderFlag) -> bool:
+            return flag in self._flags
+
+        def set_memory_pool_limit(self, pool: MemoryPoolType, pool_size: int) -> None:
+            self._pools[pool] = pool_size
+
+        def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
+            self._profiles.append(profile)
+            return len(self._profiles) - 1
+
+        def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache | None:
+            if not serialized_timing_cache:
+                return ITimingCache(identity() | {"timings": {}})
+            try:
+                return ITimingCache(json.loads(bytes(serialized_timing_cache)))
+            except ValueError:
+                return None
+
+        def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
+            if not ignore_mismatch and {k: cache._content.get(k) for k in identity()} != identity():
+                return False
+            self._timings = cache
+            return True
+
+    class Builder(Logged):
+        def __init__(self, logger: ILogger) -> None:
+            if not machine.builder_starts:
+                raise TypeError("pybind11::init(): factory function returned nullptr")
+            super().__init__(logger)
+
+        def create_network(self, flags: int = 0) -> INetworkDefinition:
+            strongly_typed = bool(flags & 1 << int(NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+            return INetworkDefinition(strongly_typed or machine.version.startswith("11."))
+
+        def create_builder_config(self) -> IBuilderConfig:
+            return IBuilderConfig()
+
+        def create_optimization_profile(self) -> IOptimizationProfile:
+            return IOptimizationProfile()
+
+        def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> IHostMemory | None:
+            results: list[IHostMemory | None] = []
+            # The real builder calls back from threads of its own.
+            worker = threading.Thread(target=lambda: results.append(self._build(network, config)))
+            worker.start()
+            worker.join()
+            return results[0] if results else None
+
+        def _build(self, network: INetworkDefinition, config: IBuilderConfig) -> IHostMemory | None:
+            graph = onnx.load_from_string(network._model)
+            if not network._strongly_typed:
+                self._error("the network is not strongly typed")
+                return None
+            for profile in config._profiles:
+                if set(profile._shapes) != {t.name for t in network._inputs}:
+                    self._error("Network has dynamic or shape inputs, but no optimization profile has been defined.")
+                    return None
+            timings = config._timings._content["timings"] if config._timings else {}
+            timed = 0
+            monitor = config.progress_monitor
+            if monitor is not None:
+                monitor.phase_start("Building Engine", None, 2)
+                monitor.step_complete("Building Engine", 0)
+                monitor.phase_start("Timing", "Building Engine", len(graph.graph.node))
+            for step, node in enumerate(graph.graph.node):
+                if machine.at_step is not None:
+                    machine.at_step(step)
+                key = hashlib.sha256(node.SerializeToString()).hexdigest()
+                timed += key not in timings
+                timings[key] = 1.0
+                if monitor is not None and not monitor.step_complete("Timing", step):
+                    return None
+            if monitor is not None:
+                monitor.phase_finish("Timing")
+                monitor.step_complete("Building Engine", 1)
+                monitor.phase_finish("Building Engine")
+            if machine.build_errors:
+                for text in machine.build_errors:
+                    self._error(text)
+                return None
+            tf32 = BuilderFlag.TF32 in config._flags or machine.forces_tf32
+            if tf32:
+                _round_weights_to_tf32(graph)
+            profiles = [{k: [list(d) for d in v] for k, v in p._shapes.items()} for p in config._profiles]
+            if machine.drops_dynamic_profile:
+                profiles.pop()
+            header = identity() | {
+                "tf32": tf32,
+                "half": machine.forces_half,
+                "detailed": config.profiling_verbosity is ProfilingVerbosity.DETAILED,
+                "profiles": profiles,
+            }
+            machine.builds.append(
+                header
+                | {
+                    "timed": timed,
+                    "level": config.builder_optimization_level,
+                    "workspace": config._pools.get(MemoryPoolType.WORKSPACE),
+                    "strongly_typed": network._strongly_typed,
+                }
+            )
+            body = json.dumps(header).encode() + b"\n" + graph.SerializeToString()
+            return IHostMemory(PLAN_MAGIC + body)
+
+    class EngineInspector:
+        def __init__(self, engine: ICudaEngine) -> None:
+            self._engine = engine
+
+        def get_layer_information(self, layer_index: int, format: LayerInformationFormat) -> str:
+            node = self._engine._model.graph.node[layer_index]
+            if not self._engine._header["detailed"] or format is not LayerInformationFormat.JSON:
+                return f'"{node.name}"'
+            kind = "Half" if self._engine._header["half"] else "Float"
+            factors = "tf32f32_tf32f32_f32" if self._engine._header["tf32"] else "f32f32_f32f32_f32"
+            heavy = node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+            layer = {
+                "Name": node.name,
+                "LayerType": node.op_type,
+                "Inputs": [{"Name": n, "Format/Datatype": "N/A due to dynamic shapes"} for n in node.input],
+                "Outputs": [{"Name": n, "Format/Datatype": kind} for n in node.output],
+                "TacticName": f"sm80_xmma_fprop_implicit_gemm_{factors}_nhwckrsc" if heavy else "",
+            }
+            return json.dumps(layer | ({"Weights": {"Type": kind, "Count": 1}} if heavy else {}))
+
+    class ICudaEngine(Logged):
+        def __init__(self, header: dict[str, Any], model: bytes, logger: ILogger) -> None:
+            super().__init__(logger)
+            self._header = header
+            self._model = onnx.load_from_string(model)
+            self._inputs = {t.name: t for t in tensors_of(self._model.graph.input)}
+            self._outputs = {t.name: t for t in tensors_of(self._model.graph.output)}
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+        @property
+        def num_io_tensors(self) -> int:
+            return len(self._inputs) + len(self._outputs)
+
+        @property
+        def num_optimization_profiles(self) -> int:
+            return len(self._header["profiles"])
+
+        @property
+        def num_layers(self) -> int:
+            return len(self._model.graph.node)
+
+        @property
+        def device_memory_size_v2(self) -> int:
+            return 1 << 20
+
+        def get_tensor_name(self, index: int) -> str:
+            return [*self._inputs, *self._outputs][index]
+
+        def get_tensor_mode(self, name: str) -> TensorIOMode:
+            return TensorIOMode.INPUT if name in self._inputs else TensorIOMode.OUTPUT
+
+        def get_tensor_dtype(self, name: str) -> DataType:
+            return (self._inputs | self._outputs)[name].dtype
+
+        def get_tensor_shape(self, name: str) -> Dims:
+            return (self._inputs | self._outputs)[name].shape
+
+        def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Dims]:
+            return [Dims(d) for d in self._header["profiles"][profile_index][name]]
+
+        def create_execution_context(self) -> IExecutionContext | None:
+            if not machine.context_fits:
+                self._error("Error Code 1: Cuda Runtime (out of memory)")
+                return None
+            return IExecutionContext(self)
+
+        def create_engine_inspector(self) -> EngineInspector:
+            return EngineInspector(self)
+
+    class IExecutionContext:
+        def __init__(self, engine: ICudaEngine) -> None:
+            self._engine = engine
+            self._profile = 0
+            self._shapes: dict[str, tuple[int, ...]] = {}
+            self._addresses: dict[str, int] = {}
+
+        def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+            if not 0 <= profile_index < self._engine.num_optimization_profiles or stream_handle not in machine.streams:
+                return False
+            self._profile = profile_index
+            self._shapes.clear()
+            machine.profile_switches.append(profile_index)
+            return True
+
+        def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+            low, _, high = self._engine.get_tensor_profile_shape(name, self._profile)
+            inside = len(shape) == len(low) and all(a <= s <= b for a, s, b in zip(low, shape, high, strict=True))
+            if not inside:
+                self._engine._error(f"{name}: {shape} does not satisfy any optimization profile in [{low}, {high}]")
+                return False
+            self._shapes[name] = tuple(shape)
+            return True
+
+        def set_tensor_address(self, name: str, memory: int) -> bool:
+            self._addresses[name] = memory
+            return True
+
+        def execute_async_v3(self, stream_handle: int) -> bool:
+            engine = self._engine
+            if machine.execute_fails or set(self._shapes) != set(engine._inputs):
+                engine._error("enqueueV3: Error Code 1: Cuda Runtime (an illegal memory access was encountered)")
+                return False
+            shapes, addresses = dict(self._shapes), dict(self._addresses)
+            machine.streams[stream_handle].append(lambda: self._run(shapes, addresses))
+            return True
+
+        def _run(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
+            engine = self._engine
+            feed = {}
+            for name, tensor in engine._inputs.items():
+                memory = machine.allocations[addresses[name]]
+                dtype = np.dtype(NUMPY[tensor.dtype])
+                count = int(np.prod(shapes[name]))
+                feed[name] = memory[: count * dtype.itemsize].view(dtype).reshape(shapes[name])
+            batch = next(iter(shapes.values()))[0]
+            for name, value in zip(engine._outputs, engine._session.run(list(engine._outputs), feed), strict=True):
+                result = np.ascontiguousarray(value)
+                if batch == machine.wrong_at_batch:
+                    result = result * 0.9
+                raw = result.view(np.uint8).reshape(-1)
+                machine.allocations[addresses[name]][: raw.nbytes] = raw
+
+    class Runtime(Logged):
+        def __init__(self, logger: ILogger) -> None:
+            if not machine.builder_starts:
+                raise TypeError("pybind11::init(): factory function returned nullptr")
+            super().__init__(logger)
+
+        def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
+            machine.deserialised += 1
+            data = bytes(serialized_engine)
+            if not data.startswith(PLAN_MAGIC):
+                self._error("Serialization assertion magicTagRead == kMAGIC_TAG failed. Magic tag does not match")
+                return None
+            line, _, model = data[len(PLAN_MAGIC) :].partition(b"\n")
+            header = json.loads(line)
+            if {k: header[k] for k in identity()} != identity():
+                self._error("The engine plan file is generated on an incompatible device or version")
+                return None
+            return ICudaEngine(header, model, self._logger)
+
+    for thing in (
+        BuilderFlag,
+        NetworkDefinitionCreationFlag,
+        MemoryPoolType,
+        ProfilingVerbosity,
+        LayerInformationFormat,
+        TensorIOMode,
+        ErrorCode,
+        DataType,
+        ILogger,
+        IProgressMonitor,
+        IHostMemory,
+        Dims,
+        ParserError,
+        ITensor,
+        IOptimizationProfile,
+        ITimingCache,
+        INetworkDefinition,
+        OnnxParser,
+        IBuilderConfig,
+        Builder,
+        EngineInspector,
+        ICudaEngine,
+        IExecutionContext,
+        Runtime,
+    ):
+        setattr(module, thing.__name__, thing)
+    return module
+
+
+def _round_weights_to_tf32(model: Any) -> None:
+    """Weights with 10 bits of mantissa, rounded to nearest: the error of TF32 kernels, half of it at least."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        bits = numpy_helper.to_array(tensor).copy().view(np.uint32)
+        rounded = ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+        tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
