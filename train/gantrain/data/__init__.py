@@ -1,0 +1,1 @@
+"""Training data: pictures and their labels, from files, from packages, or drawn."""
