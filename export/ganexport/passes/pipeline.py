@@ -1,0 +1,93 @@
+"""The passes in order, and the proof of each: the graph before and after it, on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ganexport.passes.fold_affine import fold_affine
+from ganexport.passes.fold_batchnorm import fold_batchnorm
+from ganexport.passes.fold_constants import fold_constants
+from ganexport.passes.fuse_clamp import fuse_clamp
+from ganexport.passes.prune import prune
+from ganexport.passes.report import PassReport
+from ganexport.passes.subpixel import convtranspose_to_subpixel
+from ganruntime.errors import ExportError, InputError
+from ganruntime.sessions.onnxruntime import import_onnxruntime
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+PASSES: dict[str, Callable[[ir.Model], PassReport]] = {
+    "fold_constants": fold_constants,
+    "prune": prune,
+    "fold_batchnorm": fold_batchnorm,
+    "fold_affine": fold_affine,
+    "fuse_clamp": fuse_clamp,
+    "convtranspose_to_subpixel": convtranspose_to_subpixel,
+}
+# What pays everywhere. The sub-pixel form pays on some backends only (benchmarks/README.md has the figures).
+DEFAULT_PASSES = ("fold_constants", "prune", "fold_batchnorm", "fold_affine", "fuse_clamp", "prune")
+# A pass may change the order of float32 sums, and nothing else; as a share of the largest output.
+BOUND = 1e-5
+
+
+def run_passes(model: ir.Model, probes: Arrays, passes: Sequence[str] = DEFAULT_PASSES) -> list[PassReport]:
+    """Runs passes over a model, in place, and proves each one that changed something.
+
+    Args:
+        probes: {input name: [n, *shape]}, what the graph is run on before and after.
+        passes: names from `PASSES`, in the order in which they run.
+
+    Returns:
+        A report per pass, with the largest change of any output.
+
+    Raises:
+        InputError: a name is not that of a pass.
+        ExportError: a pass changed what the graph computes; names the pass.
+    """
+    for name in passes:
+        if name not in PASSES:
+            raise InputError(f"no pass is called {name!r}", expected=", ".join(PASSES))
+    before = _outputs(model, probes)
+    reports = []
+    for name in passes:
+        report = PASSES[name](model)
+        if report.changed:
+            after = _outputs(model, probes)
+            change = _largest_change(before, after)
+            report = replace(report, max_abs_change=change)
+            peak = max((float(np.abs(a).max()) for a in before.values() if a.size), default=1.0)
+            if not change <= BOUND * max(peak, 1.0):
+                raise ExportError(
+                    f"the pass {name} changed what the graph computes",
+                    got=f"a largest change of {change:.3g}; it did: {'; '.join(report.changed[:4])}",
+                    expected=f"at most {BOUND * max(peak, 1.0):.1g}",
+                    remedy="report it with the network; until then export with --without-pass " + name,
+                )
+            before = after
+        reports.append(report)
+    return reports
+
+
+def _outputs(model: ir.Model, probes: Arrays) -> dict[str, NDArray[np.generic]]:
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    # The runtime's own rewrites would hide what a pass did, or undo it.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    data = ir.to_proto(model).SerializeToString()
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    names = [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(None, dict(probes)), strict=True))
+
+
+def _largest_change(before: Arrays, after: Arrays) -> float:
+    """NaN where a value stopped being finite, or where names or shapes changed."""
+    if before.keys() != after.keys() or any(before[k].shape != after[k].shape for k in before):
+        return float("nan")
+    gaps = [np.abs(before[k].astype(np.float64) - after[k].astype(np.float64)) for k in before]
+    return max((float(g.max()) for g in gaps if g.size), default=0.0)
