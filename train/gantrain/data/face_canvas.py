@@ -101,14 +101,17 @@ _LEFT = np.array([-1.0, 1.0])
 
 
 def ellipse(x: float, y: float, rx: float, ry: float) -> Points:
+    """About (x, y), [40, 2]."""
     return CIRCLE * (rx, ry) + (x, y)
 
 
 def mirrored(points: Points, side: float) -> Points:
+    """On the other side of x = 0 where `side` is -1, a copy where it is 1."""
     return points * (side, 1.0)
 
 
 def table(points: Sequence[tuple[float, ...]]) -> Points:
+    """Rows of numbers -> float64 [N, columns]."""
     return np.array(points, np.float64)
 
 
@@ -155,6 +158,7 @@ class Canvas:
             self.pen.line(flat + flat[:4], fill=line, width=max(1, round(width * self.unit)))
 
     def contour(self, points: Points, colour: Colour, width: float = 2.0, *, closed: bool = True) -> None:
+        """A line through the points, and back to the first of them if `closed`."""
         flat = self.pixels(points)
         self.pen.line(flat + flat[:4] if closed else flat, fill=colour, width=max(1, round(width * self.unit)))
 

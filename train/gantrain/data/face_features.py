@@ -79,7 +79,10 @@ _GLINT = table([(-20, 13), (-9, 17), (11, -17), (1, -17)])
 
 
 class Features:
-    """The features of one face, painted in its head's frame."""
+    """The features of one face, painted in its head's frame.
+
+    skin: base, shade, line, blush, lips.
+    """
 
     def __init__(
         self,
@@ -95,6 +98,7 @@ class Features:
         self.eyes = (33 + 1.6 * jitter["eye_spacing"], 134.0)
 
     def paint_under_hair(self) -> None:
+        """What the fringe falls over: nose, mouth, eyes and the arms of the glasses."""
         self._nose()
         self._mouth()
         for side in (-1.0, 1.0):
@@ -103,6 +107,7 @@ class Features:
             self._temples()
 
     def paint_over_hair(self) -> None:
+        """What shows through the fringe: brows and glasses."""
         for side in (-1.0, 1.0):
             self._brow(side)
         if self.face.glasses != "none":

@@ -195,6 +195,7 @@ class Hair:
         return self._placed(locks[:, :2], depth), locks[:, 2]
 
     def paint_behind(self, band: Colour, band_line: Colour) -> None:
+        """What is behind the head: tails, the bands that tie them, the back of the hair."""
         c = self.canvas
         base, shade, _, line = self.colours
         for tail in self._tails():
@@ -219,6 +220,7 @@ class Hair:
         self.canvas.fill(self.front + _SHADOW, colour)
 
     def paint_front(self) -> None:
+        """What hangs over the face, with its shine and its shade."""
         c, front = self.canvas, self.front
         base, shade, light, line = self.colours
         if self.style == "bald":

@@ -21,7 +21,7 @@ _OUTLINE = table([
 class Head:
     """One face's head.
 
-    yaw: where it looks, about -1 left to 1 right.
+    yaw: where it looks, -1 left to 1 right, and up to 0.16 more.
     width: factor on its breadth.
     outline, shaded_side: closed shapes.
     """
