@@ -137,7 +137,7 @@ def _remove_abandoned(path: Path) -> None:
     with contextlib.suppress(OSError):
         for sibling in path.parent.iterdir():
             match = _PARTIAL.fullmatch(sibling.name)
-            if match is None or match["name"] != path.name or _is_alive(int(match["pid"])):
+            if match is None or match["name"] != path.name or is_alive(int(match["pid"])):
                 continue
             if sibling.is_dir() and not sibling.is_symlink():
                 shutil.rmtree(sibling, ignore_errors=True)
@@ -145,7 +145,8 @@ def _remove_abandoned(path: Path) -> None:
                 sibling.unlink(missing_ok=True)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this id runs, anybody's."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -174,6 +175,7 @@ def output_error(path: Path, error: OSError) -> OutputError:
     remedies = {
         errno.ENOSPC: "free some space, or choose another disk",
         errno.EDQUOT: "free some space: your quota is used up",
+        errno.EFBIG: "raise the limit on file sizes (ulimit -f), or write smaller pieces",
         errno.ENOENT: f"create the folder first: mkdir -p {path.parent}",
         errno.ENOTDIR: "choose a path whose parent is a folder",
         errno.EACCES: "choose a folder that you may write to",

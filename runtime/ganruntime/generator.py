@@ -83,7 +83,7 @@ def load(
 
 
 def candidates(bundle: Bundle, format: str, precision: str) -> list[Variant]:
-    """The variants that may be loaded, best first: never empty.
+    """The variants that may be loaded, best first: the one of that name, else those of that precision, verified first.
 
     An unverified or failed one is never among them unless it is asked for by name or precision.
 
@@ -99,7 +99,8 @@ def candidates(bundle: Bundle, format: str, precision: str) -> list[Variant]:
             remedy = f"ganexport verify {bundle.path}" if format == "onnx" else f"ganexport to-trt {bundle.path}"
             raise BackendError(f"{bundle.path} has no verified {format} variant", got=listed, remedy=remedy)
         return verified
-    named = [v for v in variants if precision in (v.name, v.precision)]
+    named = [v for v in variants if v.name == precision]
+    named = named or sorted((v for v in variants if v.precision == precision), key=lambda v: v.status != "verified")
     if not named:
         remedy = f"ganexport inspect {bundle.path}"
         raise InputError(f"{bundle.path} has no {format} variant {precision!r}", got=listed, remedy=remedy)

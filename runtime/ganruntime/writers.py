@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shlex
 import tempfile
 import zipfile
 from abc import ABC, abstractmethod
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from ganruntime.bundle.manifest import MANIFEST_NAME
 from ganruntime.errors import InputError, OutputError
-from ganruntime.files import output_error, write_atomically
+from ganruntime.files import is_alive, output_error, write_atomically
 from ganruntime.images import pil_from_image, sheet_from_images
 from ganruntime.spec import GeneratorSpec
 
@@ -46,6 +47,9 @@ class ImageWriter(ABC):
     def finish(self) -> None:
         """Completes the file of what was added; called once, also after an interruption."""
 
+    def discard(self) -> None:  # noqa: B027  most hold nothing
+        """Gives up what is not in whole files."""
+
     def __enter__(self) -> ImageWriter:
         return self
 
@@ -55,6 +59,8 @@ class ImageWriter(ABC):
         # After a failed write the disk holds no more, and finishing would only hide the cause.
         if kind is None or not issubclass(kind, OSError):
             self.finish()
+        else:
+            self.discard()
 
 
 class PngFolder(ImageWriter):
@@ -66,6 +72,15 @@ class PngFolder(ImageWriter):
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(path, error) from error
+        self._remove_abandoned()
+
+    def _remove_abandoned(self) -> None:
+        """Removes what killed runs left of images that were being written."""
+        with contextlib.suppress(OSError):
+            for partial in self.path.glob(".seed*.partial-*"):
+                pid = partial.name.rpartition("-")[2]
+                if pid.isdecimal() and not is_alive(int(pid)):
+                    partial.unlink(missing_ok=True)
 
     def add(self, images: NDArray[Any]) -> None:
         for image in images:
@@ -128,6 +143,10 @@ class NpzFile(ImageWriter):
                     partial.unlink(missing_ok=True)
         self.written = self._added
 
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):
+            self._spool.close()
+
     def _write(self, file: IO[bytes]) -> None:
         assert self._shape is not None
         header = {
@@ -136,7 +155,8 @@ class NpzFile(ImageWriter):
             "shape": (self._added, *self._shape),
         }
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            with archive.open("images.npy", "w", force_zip64=True) as member:
+            # A ZipInfo has no time of day: the same images are the same file.
+            with archive.open(zipfile.ZipInfo("images.npy"), "w", force_zip64=True) as member:
                 np.lib.format.write_array_header_2_0(member, header)
                 # A chunk may have been cut off by an interruption; the header counts whole chunks only.
                 self._spool.seek(0)
@@ -144,7 +164,7 @@ class NpzFile(ImageWriter):
             for name, value in (("seed", self.seed), ("first", self.first)):
                 buffer = io.BytesIO()
                 np.save(buffer, np.uint64(value))
-                archive.writestr(f"{name}.npy", buffer.getvalue())
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
 
 
 class SheetFile(ImageWriter):
@@ -219,7 +239,8 @@ def _require_no_folder(path: Path) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder", expected="a file name", remedy="choose another name")
     if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}", got="its folder does not exist", remedy=f"mkdir -p {path.parent}")
+        quoted = shlex.quote(str(path.parent))
+        raise OutputError(f"cannot write {path}", got="its folder does not exist", remedy=f"mkdir -p {quoted}")
 
 
 def _copy(source: IO[bytes], target: IO[bytes], size_bytes: int) -> None:

@@ -20,6 +20,8 @@ MANIFEST_NAME = "manifest.json"
 MANIFEST_LIMIT_BYTES = 8 << 20
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 FORMATS = ("onnx", "tensorrt")
+HARDWARE_COMPATIBILITIES = ("none", "ampere+", "same-cc")
+REFERENCE = "reference"  # the backend of a verdict that evaluated a graph by its definition, where no kernel runs it
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-+]*(/[A-Za-z0-9][A-Za-z0-9._\-+]*)*\Z")
 _VARIANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-+]{0,127}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -140,7 +142,11 @@ class EngineRecord:
 
     tensorrt, cuda, driver: versions. compute_capability: such as "9.0". gpu: the device's name.
     batches: the static profiles, ascending; `largest_batch`: the upper end of the dynamic profile.
-    timing: what the build took, in seconds.
+    build_seconds: what the build took.
+    hardware_compatibility: `none` (this compute capability), `same-cc` (any GPU of this compute capability, asked for)
+        or `ampere+` (8.0 and later). version_compatible: whether later TensorRT releases run it too.
+    refittable: whether it takes new weights; stripped: whether it has none of its own, and takes them at load.
+    graph_key: SHA-256 of the graph without its weights; graph_sha256: of the ONNX file whose weights it has.
     """
 
     tensorrt: str
@@ -151,6 +157,12 @@ class EngineRecord:
     batches: tuple[int, ...]
     largest_batch: int
     build_seconds: float
+    hardware_compatibility: str = "none"
+    version_compatible: bool = False
+    refittable: bool = False
+    stripped: bool = False
+    graph_key: str = ""
+    graph_sha256: str = ""
 
     def __post_init__(self) -> None:
         for name in ("tensorrt", "compute_capability", "gpu", "driver", "cuda"):
@@ -158,6 +170,20 @@ class EngineRecord:
         object.__setattr__(self, "batches", _tuple(self.batches, "engine.batches", lambda v, w: _integer(v, w, 1)))
         _integer(self.largest_batch, "engine.largest_batch", 1)
         object.__setattr__(self, "build_seconds", _number(self.build_seconds, "engine.build_seconds"))
+        _require(
+            self.hardware_compatibility in HARDWARE_COMPATIBILITIES,
+            "engine.hardware_compatibility",
+            "is not known",
+            got=repr(self.hardware_compatibility)[:80],
+            expected=", ".join(HARDWARE_COMPATIBILITIES),
+        )
+        for name in ("version_compatible", "refittable", "stripped"):
+            value = getattr(self, name)
+            _require(isinstance(value, bool), f"engine.{name}", "is not true or false", got=repr(value)[:80])
+        _require(self.refittable or not self.stripped, "engine.stripped", "needs engine.refittable")
+        for name in ("graph_key", "graph_sha256"):
+            value = _string(getattr(self, name), f"engine.{name}")
+            _require(not value or bool(_SHA256.match(value)), f"engine.{name}", "is not 64 hex digits", got=value[:80])
 
 
 @dataclass(frozen=True)
@@ -203,10 +229,13 @@ class Variant:
 
     @property
     def status(self) -> str:
-        """`verified`, `failed` (a check failed somewhere) or `unverified` (it never ran anywhere)."""
+        """`verified`, `failed` (a check failed somewhere), `reference` (a reference evaluation checked its numbers, and
+        no backend has run it yet) or `unverified` (it never ran anywhere)."""
         if not self.verdicts:
             return "unverified"
-        return "verified" if all(v.passed for v in self.verdicts) else "failed"
+        if not all(v.passed for v in self.verdicts):
+            return "failed"
+        return "reference" if all(v.backend == REFERENCE for v in self.verdicts) else "verified"
 
     def with_verdict(self, verdict: Verdict) -> Variant:
         """The variant with this verdict, in place of an older one of the same backend and device."""
@@ -252,7 +281,11 @@ class Manifest:
         _require(len(set(names)) == len(names), "manifest.variants", "has a name twice", got=names)
         for name in self.files:
             file_name(name, "manifest.files")
-        for needed in (*(v.file for v in self.variants), self.golden.file, *([self.preview] if self.preview else [])):
+        for needed in (
+            *(v.file for v in self.variants),
+            self.golden.file,
+            *([] if self.preview is None else [self.preview]),
+        ):
             _require(
                 needed in self.files,
                 "manifest.files",

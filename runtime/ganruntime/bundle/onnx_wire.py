@@ -53,7 +53,7 @@ def metadata_of(data: bytes, name: str) -> dict[str, str]:
     def enter(message: str, view: memoryview) -> None:
         if len(stack) > _DEPTH_LIMIT:
             raise _error(name, f"is nested more than {_DEPTH_LIMIT} levels deep")
-        stack.append((message, view, _fields(view, name)))
+        stack.append((message, view, fields_of(view, name)))
 
     enter("Model", memoryview(data))
     while stack:
@@ -84,19 +84,19 @@ def metadata_of(data: bytes, name: str) -> dict[str, str]:
 
 def _entry(view: memoryview, name: str) -> tuple[str, str]:
     """A StringStringEntryProto: key 1, value 2."""
-    texts = {n: bytes(piece).decode("utf-8", "replace") for n, wire, _, piece in _fields(view, name) if wire == _BYTES}
+    texts = {n: bytes(piece).decode("utf-8", "replace") for n, wire, _, piece in fields_of(view, name) if wire == _BYTES}
     return texts.get(1, ""), texts.get(2, "")
 
 
 def _tensor_name(view: memoryview, name: str) -> str:
-    for number, wire, _, piece in _fields(view, name):
+    for number, wire, _, piece in fields_of(view, name):
         if number == _TENSOR_NAME and wire == _BYTES:
             return bytes(piece).decode("utf-8", "replace")
     return ""
 
 
-def _fields(view: memoryview, name: str) -> Iterator[Field]:
-    """Yields (field number, wire type, integer value, bytes) of one message."""
+def fields_of(view: memoryview, name: str) -> Iterator[Field]:
+    """Yields (field number, wire type, integer value, bytes) of one message. Raises `BundleIntegrityError`."""
     position, end = 0, len(view)
     nothing = view[:0]
     while position < end:

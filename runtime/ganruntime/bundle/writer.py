@@ -41,8 +41,11 @@ class BundleDraft:
         self.files[name] = FileRecord(hashlib.sha256(data).hexdigest(), len(data))
 
     def put_variant(self, variant: Variant) -> None:
-        """Adds a variant, in place of one of the same name."""
-        self.variants = [v for v in self.variants if v.name != variant.name] + [variant]
+        """Adds a variant behind the others, or in the place of one of the same name: their order is a preference."""
+        if variant.name in [v.name for v in self.variants]:
+            self.variants = [variant if v.name == variant.name else v for v in self.variants]
+        else:
+            self.variants = [*self.variants, variant]
 
     def manifest(self) -> Manifest:
         if self.golden is None:

@@ -2,7 +2,7 @@
 
 A plan is executable code. Its bytes come from the bundle, which has checked their hash, or straight from the builder;
 and the environment is checked before TensorRT parses them: a plan runs on the TensorRT version and the compute
-capability that built it.
+capability that built it, and where it was built to, on later versions and on other GPUs.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from ganruntime.sessions.tensorrt_library import (
     captured_messages,
     dtype_from_tensorrt,
     require_tensorrt,
-    shared_logger,
+    runtime_for,
+    version_numbers,
 )
+from ganruntime.sessions.tensorrt_refit import refit_from_graph
 from ganruntime.spec import GeneratorSpec, TensorSpec
 
 if TYPE_CHECKING:
@@ -61,8 +63,9 @@ class TensorRTSession(Session):
         Raises:
             MissingDependencyError: TensorRT or cuda-python is not installed.
             DeviceError: the device is not an NVIDIA GPU, or is not there.
-            EngineError: the engine was built for another TensorRT or GPU (the remedy is the command that rebuilds it),
-                does not load, or takes and gives other tensors than the spec; a bucket is beyond its profiles.
+            EngineError: the engine was built for another TensorRT, GPU or driver (the remedy is the command that
+                rebuilds it), has the weights of another export, does not load, or takes and gives other tensors than
+                the spec; a bucket is beyond its profiles.
             BundleIntegrityError: the engine's file is not what the manifest says.
         """
         record = variant.engine
@@ -73,10 +76,12 @@ class TensorRTSession(Session):
             raise DeviceError("TensorRT runs on NVIDIA GPUs only", got=device, expected="cuda or cuda:N")
         version = require_tensorrt()
         self.gpu = gpu_from_index(index)
-        rebuild = rebuild_command(bundle, variant, record)
+        rebuild = rebuild_command(variant, record, bundle)
         check_environment(record, variant, version, self.gpu, rebuild)
+        graph = graph_of_engine(bundle, variant, record)
         super().__init__(bundle.spec, variant, f"cuda:{index}", buckets or record.batches)
         self._version = version
+        self._bundle = bundle
         self._runtime: trt.Runtime | None = None
         self._engine: trt.ICudaEngine | None = None
         self._context: trt.IExecutionContext | None = None
@@ -85,7 +90,9 @@ class TensorRTSession(Session):
         self._active_profile = -1
         use_gpu(index)
         try:
-            self._load(bundle.read(variant.file) if plan is None else plan, rebuild)
+            # A stripped engine has no weights of its own: they stand once in the bundle, in the graph.
+            weights = bundle.graph(graph) if record.stripped and graph is not None else None
+            self._load(bundle.read(variant.file) if plan is None else plan, record, weights, rebuild)
             self._profile_of = self._match_buckets(rebuild)
             self._stream = Stream()
             largest = self.buckets[-1]
@@ -96,23 +103,19 @@ class TensorRTSession(Session):
             self.close()
             raise
 
-    def _load(self, plan: bytes, rebuild: str) -> None:
-        import tensorrt as trt
-
+    def _load(self, plan: bytes, record: EngineRecord, weights: bytes | None, rebuild: str) -> None:
         with captured_messages() as messages:
-            try:
-                self._runtime = trt.Runtime(shared_logger())
-            except TypeError as error:  # pybind11: "factory function returned nullptr"
-                raise EngineError(
-                    "TensorRT does not start", got="; ".join(messages.errors) or str(error), remedy="run `nvidia-smi`"
-                ) from error
+            self._runtime = runtime_for(record.version_compatible)
             engine = self._runtime.deserialize_cuda_engine(plan)
             if engine is None:
+                built_by = f"it was built under driver {record.driver}, here is {self.gpu.driver_version}"
                 raise EngineError(
                     f"TensorRT does not load the engine {self.variant.name}",
-                    got="; ".join(messages.errors) or None,
+                    got="; ".join(messages.errors) or built_by,
                     remedy=rebuild,
                 )
+            if weights is not None:
+                refit_from_graph(engine, weights, self.variant.name, rebuild)
             self._engine = engine
             check_tensors(engine, self.spec, self.variant.name)
             context = engine.create_execution_context()
@@ -120,7 +123,8 @@ class TensorRTSession(Session):
                 raise EngineError(
                     f"the GPU has no room to run the engine {self.variant.name}",
                     got="; ".join(messages.errors) or f"{engine.device_memory_size_v2 / 2**20:.0f} MiB needed",
-                    remedy="free the GPU (`nvidia-smi` says who holds it), or build for a smaller largest batch",
+                    remedy="free the GPU (`nvidia-smi` says who holds it), or build for a smaller largest batch: "
+                    + rebuild_command(self.variant, record, self._bundle, (max(1, record.largest_batch // 2),)),
                 )
             self._context = context
 
@@ -218,14 +222,22 @@ class TensorRTSession(Session):
             self.close()
 
 
-def rebuild_command(bundle: Bundle, variant: Variant, record: EngineRecord) -> str:
+def rebuild_command(
+    variant: Variant, record: EngineRecord, bundle: Bundle, batches: Sequence[int] | None = None
+) -> str:
     """The command that builds an engine like this one for the machine that it is run on."""
-    batches = ",".join(str(b) for b in record.batches)
-    return shlex.join(["ganexport", "to-trt", str(bundle.path), "--precision", variant.precision, "--batch", batches])
+    words = ["ganexport", "to-trt", str(bundle.path), "--precision", variant.precision]
+    words += ["--batch", ",".join(str(b) for b in batches or record.batches)]
+    if record.hardware_compatibility != "none":
+        words += ["--hardware-compatible", record.hardware_compatibility]
+    words += ["--version-compatible"] if record.version_compatible else []
+    words += ["--strip"] if record.stripped else ["--refittable"] if record.refittable else []
+    return shlex.join(words)
 
 
 def first_that_fits(variants: Sequence[Variant], device: str = "cuda") -> Variant:
-    """The first engine that was built by the TensorRT and for the compute capability that are here.
+    """The first engine that was built by the TensorRT and for the compute capability that are here; else the first
+    that was built to run here too.
 
     A bundle may hold the engines of several machines. Where none fits it is the first of all: loading that one says
     what it was built for, and the command that builds one for here.
@@ -238,28 +250,82 @@ def first_that_fits(variants: Sequence[Variant], device: str = "cuda") -> Varian
         record = variant.engine
         if record and (record.tensorrt, record.compute_capability) == (version, gpu.compute_capability):
             return variant
+    for variant in variants:
+        if variant.engine and _misfit(variant.engine, version, gpu) is None:
+            return variant
     return variants[0]
 
 
 def check_environment(record: EngineRecord, variant: Variant, version: str, gpu: Gpu, rebuild: str) -> None:
-    """Raises `EngineError` where the engine was built by another TensorRT or for another compute capability.
+    """Raises `EngineError` where the engine does not run on this TensorRT, GPU or driver.
 
     TensorRT says so too, and only after it has parsed the plan; across versions it may say less (NVIDIA/TensorRT#2176).
     """
-    if record.tensorrt != version:
-        raise EngineError(
-            f"the engine {variant.name} was built by another TensorRT",
-            got=f"TensorRT {record.tensorrt}",
-            expected=f"TensorRT {version}, which is installed here",
-            remedy=rebuild,
+    misfit = _misfit(record, version, gpu)
+    if misfit is not None:
+        what, got, expected = misfit
+        raise EngineError(f"the engine {variant.name} was built {what}", got=got, expected=expected, remedy=rebuild)
+
+
+def _misfit(record: EngineRecord, version: str, gpu: Gpu) -> tuple[str, str, str] | None:
+    """(what it was built by or for, what that was, what is here), None where the engine runs here."""
+    if record.tensorrt != version and not _runs_on_version(record, version):
+        later = " and later releases of TensorRT 10 and 11" if record.version_compatible else ""
+        return (
+            "by another TensorRT",
+            f"TensorRT {record.tensorrt}{later}",
+            f"TensorRT {version}, which is installed here",
         )
-    if record.compute_capability != gpu.compute_capability:
-        raise EngineError(
-            f"the engine {variant.name} was built for another GPU",
-            got=f"compute capability {record.compute_capability} ({record.gpu})",
-            expected=f"compute capability {gpu.compute_capability} ({gpu.name}), which is here",
-            remedy=rebuild,
+    if record.compute_capability != gpu.compute_capability and not _runs_on_gpu(record, gpu):
+        wide = " and other GPUs of 8.0 or later" if record.hardware_compatibility == "ampere+" else ""
+        return (
+            "for another GPU",
+            f"compute capability {record.compute_capability} ({record.gpu}){wide}",
+            f"compute capability {gpu.compute_capability} ({gpu.name}), which is here",
         )
+    # Within one major version of CUDA a driver runs what was made for a later minor one; across them it does not.
+    if _major(record.cuda) > _major(gpu.driver_cuda):
+        return (
+            "for a newer driver",
+            f"CUDA {record.cuda} (driver {record.driver})",
+            f"CUDA {gpu.driver_cuda} (driver {gpu.driver_version}), which is here: update it, or build again",
+        )
+    return None
+
+
+def _runs_on_version(record: EngineRecord, version: str) -> bool:
+    """Version-compatible engines run on later releases of 10 and 11; none runs on an older one."""
+    built, here = version_numbers(record.tensorrt), version_numbers(version)
+    return record.version_compatible and built[0] in (10, 11) and here[0] in (10, 11) and built <= here
+
+
+def _runs_on_gpu(record: EngineRecord, gpu: Gpu) -> bool:
+    return record.hardware_compatibility == "ampere+" and _major(gpu.compute_capability) >= 8
+
+
+def _major(version: str) -> int:
+    number = version.partition(".")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def graph_of_engine(bundle: Bundle, variant: Variant, record: EngineRecord) -> Variant | None:
+    """The graph whose weights an engine has; None where its record, of an older release, does not say.
+
+    Raises:
+        EngineError: the bundle has another export of the graph than the one that the engine was made from.
+    """
+    if not record.graph_sha256:
+        return None
+    for graph in bundle.manifest.variants:
+        if graph.format == "onnx" and bundle.manifest.files[graph.file].sha256 == record.graph_sha256:
+            return graph
+    refit = shlex.join(["ganexport", "to-trt", str(bundle.path), "--refit"])
+    raise EngineError(
+        f"the engine {variant.name} has the weights of another export of this generator",
+        got=f"made from the graph with SHA-256 {record.graph_sha256[:16]}…",
+        expected="one of this bundle's graphs",
+        remedy=refit if record.refittable else rebuild_command(variant, record, bundle),
+    )
 
 
 def check_tensors(engine: trt.ICudaEngine, spec: GeneratorSpec, name: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -91,17 +91,50 @@ def require_tensorrt() -> str:
     return version
 
 
+def runtime_for(version_compatible: bool) -> trt.Runtime:
+    """A TensorRT runtime.
+
+    Args:
+        version_compatible: whether it is to load such an engine, which brings code of its own. Code that runs is what
+            every plan is: this is for plans whose bytes were checked, as all of ours are.
+
+    Raises:
+        EngineError: TensorRT does not start.
+    """
+    import tensorrt as trt
+
+    with captured_messages() as messages:
+        try:
+            runtime = trt.Runtime(shared_logger())
+        except TypeError as error:  # pybind11: "factory function returned nullptr"
+            raise EngineError(
+                "TensorRT does not start", got="; ".join(messages.errors) or str(error), remedy="run `nvidia-smi`"
+            ) from error
+    runtime.engine_host_code_allowed = version_compatible
+    return runtime
+
+
 def dtype_from_tensorrt(dtype: trt.DataType) -> str:
     """The spec's name of a dtype (`float32` for `DataType.FLOAT`); TensorRT's own name where the spec has none."""
     return next((ours for ours, theirs in DTYPES.items() if theirs == dtype.name), dtype.name)
 
 
+# (whether it is an error, else a warning; its text)
+OnMessage = Callable[[bool, str], None]
+
+
 class Messages:
     """What TensorRT said while captured: its errors, and its warnings."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_message: OnMessage | None = None) -> None:
         self.errors: list[str] = []
         self.warnings: list[str] = []
+        self._on_message = on_message
+
+    def add(self, is_error: bool, text: str) -> None:
+        (self.errors if is_error else self.warnings).append(text)
+        if self._on_message is not None:
+            self._on_message(is_error, text)
 
 
 class _Captures:
@@ -114,11 +147,11 @@ class _Captures:
     def add(self, is_error: bool, text: str) -> None:
         with self._lock:
             for messages in self._active:
-                (messages.errors if is_error else messages.warnings).append(text)
+                messages.add(is_error, text)
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[Messages]:
-        messages = Messages()
+    def open(self, on_message: OnMessage | None) -> Iterator[Messages]:
+        messages = Messages(on_message)
         with self._lock:
             self._active.append(messages)
         try:
@@ -160,6 +193,9 @@ def shared_logger() -> trt.ILogger:
     return logger
 
 
-def captured_messages() -> contextlib.AbstractContextManager[Messages]:
-    """`with captured_messages() as messages:` collects what TensorRT says meanwhile, of all threads."""
-    return _captures.open()
+def captured_messages(on_message: OnMessage | None = None) -> contextlib.AbstractContextManager[Messages]:
+    """`with captured_messages() as messages:` collects what TensorRT says meanwhile, of all threads.
+
+    `on_message` is called with each one as it comes, one at a time, from whichever thread says it.
+    """
+    return _captures.open(on_message)
