@@ -64,7 +64,7 @@ def _table(recipe: Any) -> dict[str, Any]:
 
 def _meaning(setting: dict[str, Any]) -> str:
     choices = setting["choices"]
-    return setting["meaning"] + (f" ({', '.join(str(c) for c in choices)})" if choices else "")
+    return str(setting["meaning"]) + (f" ({', '.join(str(c) for c in choices)})" if choices else "")
 
 
 def _text(value: Any) -> str:
@@ -72,4 +72,6 @@ def _text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, (list, tuple)):
         return ",".join(str(v) for v in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)

@@ -14,7 +14,7 @@ from ganruntime.errors import InputError, MissingDependencyError
 @click.command(name="train")
 @click.argument("recipe")
 @click.option("--data", "source", metavar="SOURCE", help="digits, faces, or the path of a folder or zip of images.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Run folder: new, or with --resume there.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Run folder, new unless --resume.")
 @click.option("--steps", type=int, help="Generator steps in all. A resumed run may be given more.")
 @click.option("--seed", type=int, help="Seed of weights, latents and the order of the data. [default: 0]")
 @click.option("--resume", is_flag=True, help="Go on with the run in --out, as if it had never stopped.")
@@ -94,7 +94,7 @@ def command(
         go_on = shlex.join(["ganexport", "train", recipe, "--out", str(out), "--resume"])
         click.echo(f"stopped after step {stop.step}; the checkpoint is in {out}\nto go on: {go_on}", err=True)
         # As shells report a process that a signal ended: 130 for Ctrl-C, 143 for SIGTERM.
-        raise click.exceptions.Exit(128 + stop.signal_number) from None
+        sys.exit(128 + stop.signal_number)
     finally:
         if progress:
             progress.close()

@@ -1,0 +1,124 @@
+"""DCGAN: Radford, Metz and Chintala, "Unsupervised Representation Learning with Deep Convolutional Generative
+Adversarial Networks", 2015 (arXiv:1511.06434).
+
+For any power of two from 16 to 128 pixels. `width` is the number of feature planes at half the image's size; each
+halving of the resolution doubles it, up to `max_width`. width 64, max_width 512 and size 64 are the paper's network.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from torch import Tensor, nn
+
+from ganruntime.errors import InputError
+from ganruntime.spec import Image, Latent, TensorSpec
+from gantrain.networks import checked_integer
+
+SIZES = (16, 32, 64, 128)
+LEAK = 0.2
+INITIAL_STD = 0.02  # the paper's section 4: weights from N(0, 0.02²)
+
+
+class DcganGenerator(nn.Module):
+    """z float32 [N, z_size] ~ N(0, 1) -> images float32 [N, channels, size, size] in [-1, 1].
+
+    Transposed convolutions with batch normalisation and ReLU, tanh at the end.
+
+    Raises:
+        InputError: a setting is out of range.
+    """
+
+    def __init__(
+        self, z_size: int = 100, size: int = 32, channels: int = 1, width: int = 32, max_width: int = 512
+    ) -> None:
+        super().__init__()
+        self.z_size = checked_integer("z_size", z_size, 1, 65536)
+        self.size = _checked_size(size)
+        self.channels = checked_integer("channels", channels, 1, 64)
+        widths = _widths(self.size, width, max_width)[::-1]  # from 4 px to size / 2
+        layers: list[nn.Module] = [
+            nn.ConvTranspose2d(self.z_size, widths[0], 4, bias=False),  # [N, widths[0], 4, 4]
+            nn.BatchNorm2d(widths[0]),
+            nn.ReLU(),
+        ]
+        for fan_in, fan_out in itertools.pairwise(widths):
+            layers += [
+                nn.ConvTranspose2d(fan_in, fan_out, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(fan_out),
+                nn.ReLU(),
+            ]
+        layers += [nn.ConvTranspose2d(widths[-1], self.channels, 4, stride=2, padding=1), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+        _initialise(self)
+
+    def forward(self, z: Tensor) -> Tensor:
+        images: Tensor = self.layers(z.reshape(-1, self.z_size, 1, 1))  # [N, C, H, W]
+        return images
+
+    def input_tensors(self) -> tuple[TensorSpec, ...]:
+        """What `forward` takes, in its order, as a generator spec says it."""
+        return (TensorSpec("z", "float32", (self.z_size,), Latent()),)
+
+    def output_tensors(self) -> tuple[TensorSpec, ...]:
+        """What `forward` gives, in its order, as a generator spec says it."""
+        return (TensorSpec("image", "float32", (self.channels, self.size, self.size), Image()),)
+
+
+class DcganDiscriminator(nn.Module):
+    """Images float32 [N, channels, size, size] in [-1, 1] -> logits float32 [N], positive for "real".
+
+    Strided convolutions with LeakyReLU. `batch_norm` puts batch normalisation after every convolution but the first
+    and the last, as in the paper.
+
+    Raises:
+        InputError: a setting is out of range.
+    """
+
+    def __init__(
+        self, size: int = 32, channels: int = 1, width: int = 32, max_width: int = 512, batch_norm: bool = True
+    ) -> None:
+        super().__init__()
+        size = _checked_size(size)
+        checked_integer("channels", channels, 1, 64)
+        widths = _widths(size, width, max_width)  # from size / 2 to 4 px
+        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(LEAK)]
+        for fan_in, fan_out in itertools.pairwise(widths):
+            layers.append(nn.Conv2d(fan_in, fan_out, 4, stride=2, padding=1, bias=not batch_norm))
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(fan_out))
+            layers.append(nn.LeakyReLU(LEAK))
+        layers += [nn.Conv2d(widths[-1], 1, 4), nn.Flatten(0)]
+        self.layers = nn.Sequential(*layers)
+        _initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)  # [N]
+        return logits
+
+
+def _checked_size(size: object) -> int:
+    if size not in SIZES or isinstance(size, bool) or not isinstance(size, int):
+        raise InputError(
+            "size is not one that a DCGAN draws", got=repr(size), expected=", ".join(str(s) for s in SIZES)
+        )
+    return size
+
+
+def _widths(size: int, width: int, max_width: int) -> list[int]:
+    """Feature planes at size / 2, size / 4, … 4 pixels."""
+    checked_integer("width", width, 1, 4096)
+    checked_integer("max_width", max_width, width, 8192)
+    halvings = (size // 4).bit_length() - 1
+    return [min(width << i, max_width) for i in range(halvings)]
+
+
+def _initialise(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(module.weight, 0.0, INITIAL_STD)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, INITIAL_STD)
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,201 @@
+"""What a run is to do: worked out from the arguments, and where it is resumed, held against its run.json."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+from ganruntime import __version__
+from ganruntime.errors import CheckpointError, DeviceError, InputError
+from gantrain.data.source import ImageSource, source_from_name
+from gantrain.recipes import Recipe, recipe_from_name
+from gantrain.recipes.settings import TrainingSettings, settings_with
+from gantrain.run_folder import RUN_FILE, RunRecord, check_new, read_run
+
+# What may change from one part of a run to the next: it decides when to stop and to save, not what is computed.
+FREE_SETTINGS = ("steps", "checkpoint_every")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe, its settings, the data and the record of both that goes to run.json."""
+
+    recipe: Recipe
+    settings: TrainingSettings
+    data: ImageSource
+    record: RunRecord
+    device: torch.device
+
+    @property
+    def name(self) -> str:
+        """The generator's name in its spec."""
+        return f"{self.recipe.name}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', self.data.name).strip('-') or 'images'}"[:128]
+
+
+def new_plan(
+    recipe_name: str,
+    source: str | ImageSource,
+    run: Path,
+    changes: Mapping[str, Any],
+    *,
+    steps: int | None,
+    seed: int | None,
+    threads: int | None,
+    device: str | None,
+) -> Plan:
+    """The plan of a new run.
+
+    Raises:
+        InputError: an argument does not fit, or there is something at `run` already.
+        DataError: the data cannot be used.
+        DeviceError: the device is not there.
+    """
+    recipe = recipe_from_name(recipe_name)
+    settings = settings_with(recipe.defaults, _with_steps(changes, steps))
+    chosen = device_from_name(device or "cpu")
+    seed = _checked_seed(0 if seed is None else seed)
+    check_new(run)
+    data = _data(source, settings)
+    record = RunRecord(
+        recipe=recipe.name,
+        settings=settings.to_json(),
+        data=_data_record(source, data),
+        seed=seed,
+        device=str(chosen),
+        threads=_checked_threads(threads) or torch.get_num_threads(),
+        versions={"ganexport": __version__, "torch": str(torch.__version__), "numpy": numpy.__version__},
+    )
+    return Plan(recipe, settings, data, record, chosen)
+
+
+def resumed_plan(
+    recipe_name: str,
+    source: str | ImageSource | None,
+    run: Path,
+    changes: Mapping[str, Any],
+    *,
+    steps: int | None,
+    seed: int | None,
+    threads: int | None,
+    device: str | None,
+) -> Plan:
+    """The plan of a run that goes on: run.json's, with what may change (steps, checkpoint_every, threads, device).
+
+    Raises:
+        InputError: there is no run, or an argument differs from what it was started with; names what differs.
+        CheckpointError: run.json is damaged.
+        DataError: the data cannot be used.
+        DeviceError: the device is not there.
+    """
+    before = read_run(run)
+    _same(run, "the recipe", before.recipe, recipe_name)
+    recipe = recipe_from_name(before.recipe)
+    try:
+        settings = settings_with(recipe.defaults, before.settings)
+    except InputError as error:
+        raise CheckpointError(
+            f"{run / RUN_FILE}: {error.problem}", got=error.got, expected=error.expected, remedy="start a new run"
+        ) from error
+    asked = settings_with(settings, _with_steps(changes, steps))
+    for f in fields(settings):
+        if f.name not in FREE_SETTINGS:
+            _same(run, f"setting {f.name!r}", getattr(settings, f.name), getattr(asked, f.name))
+    if seed is not None:
+        _same(run, "the seed", before.seed, seed)
+    chosen = device_from_name(device or before.device)
+    data = _data(source if source is not None else str(before.data.get("source", "")), settings)
+    known = before.data
+    if data.fingerprint != known.get("fingerprint"):
+        raise InputError(
+            f"{run} was started on other data",
+            got=f"{data.name}, {len(data.images)} images, {data.fingerprint[:12]}…",
+            expected=f"{known.get('name')}, {known.get('images')} images, {str(known.get('fingerprint'))[:12]}…",
+            remedy="name the same data, or choose another --out for a new run",
+        )
+    # As many threads as before, because sums over other splits round otherwise; but never more than there are now.
+    record = replace(
+        before,
+        settings=asked.to_json(),
+        device=str(chosen),
+        threads=_checked_threads(threads) or min(before.threads, torch.get_num_threads()),
+    )
+    return Plan(recipe, asked, data, record, chosen)
+
+
+def device_from_name(name: str) -> torch.device:
+    """`cpu`, `cuda` or `cuda:1`. Raises `InputError` for another name, `DeviceError` where there is no such device."""
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
+        raise InputError("no device has this name", got=repr(name), expected="cpu, cuda or cuda:N")
+    device = torch.device(name)
+    if device.type == "cuda":
+        found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= found:
+            raise DeviceError(
+                f"device {name} is not there",
+                got=f"{found} CUDA devices, torch {torch.__version__}",
+                remedy="--device cpu, or install a torch built for CUDA and check the driver with nvidia-smi",
+            )
+    return device
+
+
+def _data(source: str | ImageSource, settings: TrainingSettings) -> ImageSource:
+    if isinstance(source, str):
+        return source_from_name(source, settings.size, settings.channels, settings.images)
+    if source.images.shape[1:3] != (settings.size, settings.size):
+        raise InputError(
+            f"{source.name} has images of another size",
+            got=list(source.images.shape),
+            expected=f"[N, {settings.size}, {settings.size}, C]",
+        )
+    return source
+
+
+def _data_record(source: str | ImageSource, data: ImageSource) -> dict[str, Any]:
+    where = source if isinstance(source, str) else data.name
+    if isinstance(source, str) and source not in ("digits", "faces"):
+        where = str(Path(source).expanduser().resolve())
+    return {
+        "source": where,
+        "name": data.name,
+        "images": len(data.images),
+        "channels": data.channels,
+        "fingerprint": data.fingerprint,
+    }
+
+
+def _with_steps(changes: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
+    if steps is None:
+        return dict(changes)
+    if "steps" in changes:
+        raise InputError("steps are given twice", got=f"steps={changes['steps']} and {steps}")
+    return {**changes, "steps": steps}
+
+
+def _same(run: Path, what: str, before: object, asked: object) -> None:
+    if before != asked:
+        raise InputError(
+            f"{run} was started with another value of {what}"
+            if what.startswith("setting")
+            else f"{run}: {what} differs",
+            got=asked,
+            expected=before,
+            remedy="leave it out to go on as before, or choose another --out for a new run",
+        )
+
+
+def _checked_seed(seed: int) -> int:
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 64:
+        raise InputError("the seed is out of range", got=repr(seed), expected="an integer from 0 to 2^64 - 1")
+    return seed
+
+
+def _checked_threads(threads: int | None) -> int | None:
+    if threads is not None and (not isinstance(threads, int) or not 1 <= threads <= 1024):
+        raise InputError("the number of threads is out of range", got=repr(threads), expected="from 1 to 1024")
+    return threads

@@ -1,0 +1,49 @@
+"""The multilayer GAN of 2014: fully connected, small, and quick at small sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gantrain.networks import NetworkRecord
+from gantrain.recipes import Recipe
+from gantrain.recipes.settings import TrainingSettings, setting
+
+
+@dataclass(frozen=True)
+class MlpSettings(TrainingSettings):
+    """The settings of `gantrain.networks.mlp`."""
+
+    generator_widths: tuple[int, ...] = setting(
+        (128, 256, 512, 1024), "widths of the generator's hidden layers", least=1, most=65536
+    )
+    discriminator_widths: tuple[int, ...] = setting(
+        (512, 256), "widths of the discriminator's hidden layers", least=1, most=65536
+    )
+
+
+def generator(settings: MlpSettings, channels: int) -> NetworkRecord:
+    return NetworkRecord(
+        "mlp_generator",
+        {
+            "z_size": settings.z_size,
+            "size": settings.size,
+            "channels": channels,
+            "widths": list(settings.generator_widths),
+        },
+    )
+
+
+def discriminator(settings: MlpSettings, channels: int) -> NetworkRecord:
+    return NetworkRecord(
+        "mlp_discriminator",
+        {"size": settings.size, "channels": channels, "widths": list(settings.discriminator_widths)},
+    )
+
+
+RECIPE = Recipe(
+    name="mlp",
+    line="GAN (Goodfellow et al. 2014): fully connected, any size to 256 px, grey or RGB",
+    defaults=MlpSettings(),
+    generator=generator,
+    discriminator=discriminator,
+)

@@ -1,0 +1,169 @@
+"""Everything that a training is at a step, and how it is kept on disk: tensors in safetensors, numbers in JSON.
+
+    checkpoint/             as `gantrain.checkpoint` says; its generator is the averaged one
+      training/state.json               {"schema_version": 1, "step": …, "seconds": …}
+      training/generator.safetensors    the generator that is trained, with its BatchNorm statistics
+      training/discriminator.safetensors
+      training/optimisers.safetensors   Adam's moments: "generator/PARAMETER/exp_avg", …
+      training/random.safetensors       torch's random states, as bytes: "cpu", and "cuda" where it ran there
+
+Latents, the order of the data and mirroring need no state: they are functions of the seed and the step. `seconds`
+is the only number in a run that a second run of the same seed does not repeat.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ganruntime.errors import CheckpointError
+from ganruntime.files import folder_written_atomically
+from ganruntime.spec import GeneratorSpec
+from gantrain.checkpoint import (
+    WEIGHTS_FILE,
+    check_tensors,
+    read_json,
+    read_tensors,
+    write_generator,
+    write_json,
+    write_tensors,
+)
+from gantrain.networks import NetworkRecord
+
+SCHEMA_VERSION = 1
+FOLDER = "training"
+
+
+@dataclass
+class TrainingState:
+    """A training at a step: `step` generator steps are made, in `seconds`."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    average: nn.Module
+    generator_optimiser: torch.optim.Optimizer
+    discriminator_optimiser: torch.optim.Optimizer
+    step: int = 0
+    seconds: float = 0.0
+
+    def is_finite(self) -> bool:
+        """Whether no weight and no statistic is NaN or infinite: only such a state may replace a checkpoint."""
+        return all(
+            bool(torch.isfinite(tensor).all())
+            for network in (self.generator, self.discriminator, self.average)
+            for tensor in network.state_dict().values()
+        )
+
+    def _trained(self) -> tuple[tuple[str, nn.Module, torch.optim.Optimizer], ...]:
+        return (
+            ("generator", self.generator, self.generator_optimiser),
+            ("discriminator", self.discriminator, self.discriminator_optimiser),
+        )
+
+
+def save_state(path: Path, state: TrainingState, record: NetworkRecord, spec: GeneratorSpec) -> None:
+    """Writes a checkpoint that can be resumed from, in place of the one at `path`: whole, or not at all.
+
+    Raises:
+        OutputError: it could not be written; the one at `path` is as it was.
+    """
+    with folder_written_atomically(path) as folder:
+        write_generator(folder, state.average, record, spec)
+        inner = folder / FOLDER
+        inner.mkdir()
+        moments: dict[str, Tensor] = {}
+        for name, network, optimiser in state._trained():
+            write_tensors(inner / f"{name}.safetensors", network.state_dict())
+            for parameter_name, parameter in network.named_parameters():
+                for key, value in optimiser.state.get(parameter, {}).items():
+                    moments[f"{name}/{parameter_name}/{key}"] = value
+        write_tensors(inner / "optimisers.safetensors", moments)
+        write_tensors(inner / "random.safetensors", _random_states(state))
+        write_json(
+            inner / "state.json",
+            {"schema_version": SCHEMA_VERSION, "step": state.step, "seconds": round(state.seconds, 3)},
+        )
+
+
+def load_state(path: Path, state: TrainingState) -> None:
+    """Fills a fresh state of the same networks, and torch's random states, from a checkpoint.
+
+    Raises:
+        CheckpointError: a file is missing, truncated, of a newer schema, or of other networks; names it.
+    """
+    inner = path / FOLDER
+    if not inner.is_dir():
+        raise CheckpointError(
+            f"{path} holds a generator and no training state", remedy="start a new run: without --resume"
+        )
+    state.step, state.seconds = _numbers(inner / "state.json")
+    _load(state.average, path / WEIGHTS_FILE)
+    moments_file = inner / "optimisers.safetensors"
+    moments = read_tensors(moments_file)
+    expected: dict[str, Tensor] = {}
+    for name, network, optimiser in state._trained():
+        _load(network, inner / f"{name}.safetensors")
+        per_parameter: dict[int, dict[str, Tensor]] = {}
+        for i, (parameter_name, parameter) in enumerate(network.named_parameters()):
+            prefix = f"{name}/{parameter_name}/"
+            if state.step > 0:
+                scalar = torch.zeros((), dtype=torch.float32)
+                expected |= {prefix + "step": scalar, prefix + "exp_avg": parameter, prefix + "exp_avg_sq": parameter}
+            per_parameter[i] = {key.removeprefix(prefix): v for key, v in moments.items() if key.startswith(prefix)}
+        check_tensors(
+            {key: value for key, value in moments.items() if key.startswith(f"{name}/")},
+            {key: value for key, value in expected.items() if key.startswith(f"{name}/")},
+            f"{moments_file} is of another optimiser",
+        )
+        if state.step > 0:
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": per_parameter, "param_groups": groups})
+    _set_random_states(inner / "random.safetensors")
+
+
+def _numbers(path: Path) -> tuple[int, float]:
+    table = read_json(path)
+    version, step, seconds = table.get("schema_version"), table.get("step"), table.get("seconds")
+    if version != SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{path}: schema version is not one that this release reads",
+            got=version,
+            expected=SCHEMA_VERSION,
+            remedy="pip install --upgrade ganexport",
+        )
+    if not isinstance(step, int) or step < 0 or not isinstance(seconds, (int, float)):
+        raise CheckpointError(
+            f"{path} does not say which step it is of",
+            got=repr(table)[:120],
+            remedy="start a new run: without --resume",
+        )
+    return step, float(seconds)
+
+
+def _load(network: nn.Module, path: Path) -> None:
+    tensors = read_tensors(path)
+    check_tensors(tensors, network.state_dict(), f"{path} is of another network")
+    network.load_state_dict(tensors)
+
+
+def _random_states(state: TrainingState) -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    device = next(state.generator.parameters()).device
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_random_states(path: Path) -> None:
+    states = read_tensors(path)
+    check_tensors(
+        {key: value for key, value in states.items() if key != "cuda"},
+        {"cpu": torch.get_rng_state()},
+        f"{path} is no random state of this torch",
+    )
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
