@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ganexport.golden import Arrays, Evaluate, GoldenSamples
-from ganexport.parity import ParityMeter, verdict_from
+from ganexport.parity import Floors, ParityMeter, floors_of, verdict_from
 from ganexport.probes import probe_inputs
 from ganruntime.bundle import Verdict
 from ganruntime.sessions.base import Session, empty_outputs
@@ -34,16 +36,16 @@ def verdict_against_golden(
     batches: Sequence[int] = BATCHES,
     progress: Progress | None = None,
 ) -> Finding:
-    """Every golden sample through the session, once per batch size; every batch is full.
+    """Every golden sample through the session, once per batch size; every batch is full, and every row is compared.
 
     Args:
         reference: what the golden samples were computed by.
         progress: called with the number of images just run.
     """
-    meters = {t.name: ParityMeter(t) for t in session.spec.outputs}
-    for start, count, outputs in _runs(session, golden.latents, batches, golden.rows, progress):
-        golden.compare(meters, outputs, start, count)
-    return _finding(session, meters, reference, golden.latents, tuple(batches))
+    meters = _meters(session, None)
+    for start, _, outputs in _runs(session, golden.latents, batches, golden.rows, progress):
+        golden.compare(meters, outputs, start)
+    return _finding(session, meters, reference, golden.latents, tuple(batches), None)
 
 
 def verdict_against_reference(
@@ -55,18 +57,25 @@ def verdict_against_reference(
     latents: int = LATENTS,
     batches: Sequence[int] = BATCHES,
     progress: Progress | None = None,
+    floors: Floors | None = None,
 ) -> Finding:
     """Fresh latents through the session and through the source network, whole outputs compared.
 
     Args:
         evaluate: the source network in fp32.
+        floors: what a rung that rounds has to keep; by default what its variant was held to before, else its rung's.
     """
     samples = _ReferenceSamples(session.spec, evaluate, seed, latents)
-    meters = {t.name: ParityMeter(t) for t in session.spec.outputs}
-    for start, count, outputs in _runs(session, latents, batches, samples.rows, progress):
-        for name, expected in samples.outputs(start, count).items():
-            meters[name].add(expected, outputs[name][:count], start)
-    return _finding(session, meters, reference, latents, tuple(batches))
+    meters = _meters(session, floors)
+    for start, batch, outputs in _runs(session, latents, batches, samples.rows, progress):
+        for name, expected in samples.outputs(start, batch).items():
+            meters[name].add(expected, outputs[name], start)
+    return _finding(session, meters, reference, latents, tuple(batches), floors)
+
+
+def _meters(session: Session, floors: Floors | None) -> dict[str, ParityMeter]:
+    structure = (floors or floors_of(session.variant)) is not None
+    return {t.name: ParityMeter(t, structure=structure) for t in session.spec.outputs}
 
 
 def _runs(
@@ -76,19 +85,23 @@ def _runs(
     rows: Callable[[int, int], Arrays],
     progress: Progress | None,
 ) -> Iterator[tuple[int, int, Arrays]]:
-    """Yields (first sample, samples that count, outputs): full batches, the last one filled up from the front."""
+    """Yields (first sample, batch, outputs): full batches, the last one filled up with further samples."""
     for batch in batches:
         out = empty_outputs(session.spec, batch)
         for start in range(0, latents, batch):
             session.run(rows(start, batch), out)
-            count = min(batch, latents - start)
-            yield start, count, out
+            yield start, batch, out
             if progress is not None:
-                progress(count)
+                progress(min(batch, latents - start))
 
 
 def _finding(
-    session: Session, meters: dict[str, ParityMeter], reference: str, latents: int, batches: tuple[int, ...]
+    session: Session,
+    meters: dict[str, ParityMeter],
+    reference: str,
+    latents: int,
+    batches: tuple[int, ...],
+    floors: Floors | None,
 ) -> Finding:
     verdict, problems = verdict_from(
         meters,
@@ -99,6 +112,7 @@ def _finding(
         reference=reference,
         latents=latents,
         batches=batches,
+        floors=floors or floors_of(session.variant),
     )
     return Finding(verdict, problems)
 
@@ -120,8 +134,6 @@ class _ReferenceSamples:
         return probe_inputs(self._spec, self._seed, start, count)
 
     def outputs(self, start: int, count: int) -> Arrays:
-        import numpy as np
-
         parts: list[Arrays] = []
         position = start
         while position < start + count:

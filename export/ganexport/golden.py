@@ -8,6 +8,7 @@ of a large generator stay small: a graph that computes something else departs ev
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -52,26 +53,33 @@ class GoldenSamples:
 
     def rows(self, start: int, count: int) -> Arrays:
         """Inputs of samples start … start + count - 1, going round at the end, so that any batch can be filled."""
-        index = np.arange(start, start + count) % self.latents
+        index = self._going_round(start, count)
         return {name: np.ascontiguousarray(array[index]) for name, array in self.inputs.items()}
 
     def compare(
-        self, meters: Mapping[str, ParityMeter], outputs: Mapping[str, NDArray[np.generic]], start: int, count: int
+        self, meters: Mapping[str, ParityMeter], outputs: Mapping[str, NDArray[np.generic]], start: int
     ) -> None:
-        """Adds samples start … start + count - 1 of a run to the meters, at the kept elements."""
+        """Adds a whole batch of a run, whose inputs were `rows(start, …)`, to the meters, at the kept elements."""
         for name, meter in meters.items():
-            candidate = outputs[name][:count].reshape(count, -1)
-            chosen = candidate[:, self.positions[name]]
-            meter.add(self.elements[name][start : start + count], chosen, start)
+            candidate = outputs[name].reshape(len(outputs[name]), -1)
+            expected = self.elements[name][self._going_round(start, len(candidate))]
+            meter.add(expected, candidate[:, self.positions[name]], start)
+
+    def _going_round(self, start: int, count: int) -> NDArray[np.int64]:
+        return np.arange(start, start + count) % self.latents
 
     def to_bytes(self) -> bytes:
-        """An .npz file: `input.NAME`, `output.NAME`, `elements.NAME`, `positions.NAME`."""
+        """An .npz file: `input.NAME`, `output.NAME`, `elements.NAME`, `positions.NAME`. Equal samples, equal bytes."""
         arrays = {f"input.{k}": v for k, v in self.inputs.items()}
         arrays |= {f"output.{k}": v for k, v in self.whole.items()}
         arrays |= {f"elements.{k}": v for k, v in self.elements.items()}
         arrays |= {f"positions.{k}": v for k, v in self.positions.items()}
         file = io.BytesIO()
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        # As numpy.savez writes it, but without the time of day in it.
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, array in arrays.items():
+                with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
         return file.getvalue()
 
     @classmethod
@@ -81,24 +89,37 @@ class GoldenSamples:
         def part(prefix: str) -> Arrays:
             return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
-        inputs, whole, elements = part("input."), part("output."), part("elements.")
-        positions = {k: v.astype(np.int64) for k, v in part("positions.").items()}
-        outputs = {t.name for t in spec.outputs}
-        fits = set(inputs) == {t.name for t in spec.inputs} and outputs == set(whole) == set(elements) == set(positions)
-        if fits:
-            n = {len(v) for v in (*inputs.values(), *elements.values())}
-            fits = len(n) == 1 and all(inputs[t.name].shape[1:] == fixed_shape(t) for t in spec.inputs)
-            fits = fits and all(whole[t.name].shape[1:] == fixed_shape(t) for t in spec.outputs)
-            fits = fits and all(_in_range(positions[t.name], elements[t.name], t) for t in spec.outputs)
+        inputs, whole, elements, positions = part("input."), part("output."), part("elements."), part("positions.")
+        fits = (
+            len(arrays) == len(inputs) + 3 * len(whole)
+            and inputs.keys() == {t.name for t in spec.inputs}
+            and {t.name for t in spec.outputs} == whole.keys() == elements.keys() == positions.keys()
+        )
+        latents = next((v.shape[0] for v in inputs.values() if v.ndim), 0)
+        fits = fits and latents > 0 and all(_is_batch(inputs[t.name], t, latents) for t in spec.inputs)
+        for t in spec.outputs if fits else ():
+            kept = positions[t.name]
+            fits = fits and whole[t.name].ndim > 0 and 0 < len(whole[t.name]) <= latents
+            fits = fits and _is_batch(whole[t.name], t, len(whole[t.name])) and _in_range(kept, t)
+            fits = fits and str(elements[t.name].dtype) == t.dtype
+            fits = fits and elements[t.name].shape == (latents, *kept.shape)
         if not fits:
-            shapes = {k: list(v.shape) for k, v in arrays.items()}
-            raise BundleIntegrityError("golden.npz does not fit the spec", got=shapes, remedy="export the bundle again")
-        return cls(inputs, whole, elements, positions)
+            raise BundleIntegrityError(
+                "golden.npz does not fit the spec",
+                got=", ".join(f"{k} {v.dtype} {list(v.shape)}" for k, v in arrays.items()) or "nothing",
+                expected=", ".join(f"{t.name} {t.dtype} {['N', *t.shape]}" for t in (*spec.inputs, *spec.outputs)),
+                remedy="export the bundle again",
+            )
+        return cls(inputs, whole, elements, {k: v.astype(np.int64) for k, v in positions.items()})
 
 
-def _in_range(positions: NDArray[np.int64], elements: NDArray[np.generic], tensor: TensorSpec) -> bool:
-    inside = positions.ndim == 1 and positions.size > 0 and positions.min() >= 0 and positions.max() < tensor.size
-    return bool(inside) and elements.shape[1:] == positions.shape
+def _is_batch(array: NDArray[np.generic], tensor: TensorSpec, count: int) -> bool:
+    return (str(array.dtype), array.shape) == (tensor.dtype, (count, *fixed_shape(tensor)))
+
+
+def _in_range(positions: NDArray[np.generic], tensor: TensorSpec) -> bool:
+    integers = positions.ndim == 1 and positions.size > 0 and positions.dtype.kind in "iu"
+    return bool(integers and positions.min() >= 0 and positions.max() < tensor.size)
 
 
 def golden_from_reference(

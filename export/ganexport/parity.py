@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ganruntime.bundle import Verdict
+from ganexport.ssim import ssim_of
+from ganruntime.bundle import Variant, Verdict
 from ganruntime.errors import InputError
 from ganruntime.images import uint8_from_output
 from ganruntime.spec import Image, TensorSpec
@@ -31,15 +32,74 @@ _BOUNDS: dict[tuple[str, str], float] = {
 
 
 @dataclass(frozen=True)
+class Floors:
+    """What a rung that rounds visibly has to keep, instead of a bound on the largest error.
+
+    psnr_db: of the worst sample, at least. ssim: of the worst image, at least, where whole images are compared.
+    levels: the largest difference of any pixel, at most, in levels of 255; for other outputs, in 255ths of the range.
+    """
+
+    psnr_db: float
+    ssim: float
+    levels: float
+
+
+# fp16: 11 binary digits of every value leave 65 to 95 dB in trained DCGANs; 55 is below what a sound graph gives, and
+# above what one overflow leaves. bf16: three digits fewer, so 18 dB less. int8: 40 dB is a mean error of 2.5 levels.
+# A mean hides a fault in one place, so single pixels have a limit of their own: a share of the range that only a fault
+# or a pixel on a hard edge exceeds.
+FLOORS: dict[str, Floors] = {
+    "fp16": Floors(psnr_db=55.0, ssim=0.999, levels=4.0),
+    "bf16": Floors(psnr_db=37.0, ssim=0.98, levels=32.0),
+    "int8": Floors(psnr_db=40.0, ssim=0.95, levels=128.0),
+}
+_FLOOR = "floor_"
+# A mean square from 1,024 pixels of errors that sit on edges is off by a sixth; of a thousand samples, one by 2 dB.
+_SAMPLED_ALLOWANCE_DB = 3.0
+
+
+def floors_of(variant: Variant) -> Floors | None:
+    """What holds for a variant: the floors of its last verdict, else those of its rung; None for rungs with a bound."""
+    default = FLOORS.get(variant.precision)
+    if default is None or not variant.verdicts:
+        return default
+    recorded = {
+        key.removeprefix(_FLOOR): value for key, value in variant.verdicts[-1].errors.items() if key.startswith(_FLOOR)
+    }
+    return Floors(**(asdict(default) | recorded))
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How a candidate looks beside the reference, over all samples of one output.
+
+    mean_psnr_db: the mean of the samples' PSNR, each capped at 200. worst_psnr_sample: whose PSNR is the lowest.
+    ssim, mean_ssim: of the worst image, and the mean; None where no whole images were compared.
+    sampled: whether some samples were compared at chosen elements only, as golden samples of large outputs are.
+    """
+
+    mean_psnr_db: float
+    worst_psnr_sample: int
+    ssim: float | None
+    mean_ssim: float | None
+    sampled: bool
+
+    def as_figures(self) -> dict[str, float]:
+        return {k: float(v) for k, v in asdict(self).items() if v is not None and k != "sampled"}
+
+
+@dataclass(frozen=True)
 class Errors:
     """What was measured over all samples of one output.
 
-    max_abs, mean_abs: in the output's own units.
+    max_abs, mean_abs: in the output's own units; a value that is not finite, on either side, counts as the largest
+        float32.
     psnr_db: of the worst sample, with the true peak (the width of the output's range), capped at 200.
     max_uint8, share_uint8: largest difference in pixel levels, and the share of pixels that differ at all; 0 for
         outputs that are no image.
-    diversity: spread over the samples, candidate over reference; 1 is equal, a collapsed generator is near 0.
-    finite: 1.0 if every value is finite.
+    diversity: spread over the samples, candidate over reference; 1 is equal, a collapsed generator is near 0. It is 1
+        where the reference itself has no spread beyond rounding.
+    finite: 1.0 if every value is finite, on both sides.
     worst_sample: index of the sample with the largest absolute error.
     """
 
@@ -58,6 +118,7 @@ class Errors:
 
 
 _LARGEST = float(np.finfo(np.float32).max)
+_NO_SPREAD = float(np.finfo(np.float32).eps)  # of half the range: what sums in another order leave of a constant
 
 
 def bound_for(precision: str, device: str, tensor: TensorSpec, reference_peak: float) -> float:
@@ -91,16 +152,20 @@ class ParityMeter:
     Arrays may be whole outputs, [N, *shape], or chosen elements of them, [N, E].
     """
 
-    def __init__(self, tensor: TensorSpec) -> None:
+    def __init__(self, tensor: TensorSpec, *, structure: bool = False) -> None:
+        """`structure`: measure SSIM too, of image outputs whose samples come whole; it costs more than all else."""
         self.tensor = tensor
         self.samples = 0
+        self._structure = structure and isinstance(tensor.role, Image)
+        self._sum_log_mse, self._exact_samples, self._worst_mse_sample = 0.0, 0, 0
+        self._ssim, self._sum_ssim, self._ssim_samples = 1.0, 0.0, 0
+        self._sampled = False
         self._max_abs, self._sum_abs, self._elements = 0.0, 0.0, 0
         self._worst_sample, self._worst_mse = 0, 0.0
         self._max_uint8, self._differing, self._pixels = 0.0, 0, 0
         self._finite = True
         self._peak = 0.0
-        # For the spread: sums over samples, element by element, of both sides.
-        self._sums: list[NDArray[np.float64]] = []
+        self._spreads = (_Spread(), _Spread())
 
     def add(self, reference: NDArray[np.generic], candidate: NDArray[np.generic], first_sample: int = 0) -> None:
         """Compares [N, …] with [N, …], where row 0 is sample `first_sample`."""
@@ -113,13 +178,15 @@ class ParityMeter:
         n = len(reference)
         if n == 0:
             return
-        a = reference.reshape(n, -1).astype(np.float64)
-        b = candidate.reshape(n, -1).astype(np.float64)
         self.samples += n
-        if not np.isfinite(b).all():
-            self._finite = False
-            b = np.nan_to_num(b, nan=_LARGEST, posinf=_LARGEST, neginf=-_LARGEST)
-        difference = np.abs(a - b)
+        self._add_pixels(reference.reshape(n, -1), candidate.reshape(n, -1))
+        a = reference.reshape(n, -1).astype(np.float64)  # [N, E]
+        b = candidate.reshape(n, -1).astype(np.float64)
+        finite = np.isfinite(a) & np.isfinite(b)
+        a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
+        self._finite = self._finite and bool(finite.all())
+        # Never NaN: a comparison with NaN is false, and would hide every other error.
+        difference = np.where(finite, np.abs(a - b), _LARGEST)
         row_max = difference.max(axis=1)
         if row_max.max() > self._max_abs:
             self._max_abs = float(row_max.max())
@@ -127,15 +194,40 @@ class ParityMeter:
         self._sum_abs += float(difference.sum())
         self._elements += difference.size
         self._peak = max(self._peak, float(np.abs(a).max()))
-        self._worst_mse = max(self._worst_mse, float(np.square(difference).mean(axis=1).max()))
-        self._add_pixels(a, b)
-        sums = [a.sum(axis=0), np.square(a).sum(axis=0), b.sum(axis=0), np.square(b).sum(axis=0)]
-        self._sums = [old + new for old, new in zip(self._sums, sums, strict=True)] if self._sums else sums
+        self._add_mse(np.square(difference).mean(axis=1), first_sample)
+        self._sampled = self._sampled or a.shape[1] < self.tensor.size
+        if self._structure and a.shape[1] == self.tensor.size:
+            self._add_structure(reference, candidate)
+        for spread, rows in zip(self._spreads, (a, b), strict=True):
+            spread.add(rows)
 
-    def _add_pixels(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
+    def _add_mse(self, mse: NDArray[np.float64], first_sample: int) -> None:
+        if mse.max() > self._worst_mse:
+            self._worst_mse = float(mse.max())
+            self._worst_mse_sample = first_sample + int(mse.argmax())
+        inexact = mse[mse > 0]
+        self._sum_log_mse += float(np.log10(inexact).sum())
+        self._exact_samples += len(mse) - len(inexact)
+
+    def _add_structure(self, reference: NDArray[np.generic], candidate: NDArray[np.generic]) -> None:
+        role = self.tensor.role
+        assert isinstance(role, Image)
+        shape = (-1, *(d or 0 for d in self.tensor.shape))
+        pair = [np.asarray(x).reshape(shape).astype(np.float64) for x in (reference, candidate)]
+        if role.layout == "HWC":
+            pair = [x.transpose(0, 3, 1, 2) for x in pair]
+        found = ssim_of(pair[0], pair[1], role.range[1] - role.range[0])
+        self._ssim = min(self._ssim, float(found.min()))
+        self._sum_ssim += float(found.sum())
+        self._ssim_samples += len(found)
+
+    def _add_pixels(self, reference: NDArray[np.generic], candidate: NDArray[np.generic]) -> None:
         if not isinstance(self.tensor.role, Image):
             return
-        levels = [uint8_from_output(x.astype(np.float32)[:, None, None, :], _flat(self.tensor)) for x in (a, b)]
+        # Pixel levels do not depend on where a pixel is: the same range, with the elements in a row.
+        flat = TensorSpec(self.tensor.name, self.tensor.dtype, (1, 1, 1), Image("HWC", self.tensor.role.range))
+        with np.errstate(over="ignore", invalid="ignore"):
+            levels = [uint8_from_output(x[:, None, None, :], flat) for x in (reference, candidate)]
         gaps = np.abs(levels[0].astype(np.int16) - levels[1])
         self._max_uint8 = max(self._max_uint8, float(gaps.max()))
         self._differing += int(np.count_nonzero(gaps))
@@ -164,19 +256,51 @@ class ParityMeter:
             worst_sample=self._worst_sample,
         )
 
+    def quality(self) -> Quality:
+        """Raises `InputError` where nothing was added."""
+        if not self.samples:
+            raise InputError(f"nothing of output {self.tensor.name!r} was compared")
+        inexact = self.samples - self._exact_samples
+        peak_db = 20 * math.log10(2 * half_range(self.tensor, self._peak))
+        # Each sample's cap at 200 is that of the exact ones: a mean square below 1e-20 of the peak's is none of floats.
+        total = PSNR_CAP_DB * self._exact_samples + inexact * peak_db - 10 * self._sum_log_mse
+        whole = self._ssim_samples > 0
+        return Quality(
+            mean_psnr_db=min(PSNR_CAP_DB, total / self.samples),
+            worst_psnr_sample=self._worst_mse_sample,
+            ssim=self._ssim if whole else None,
+            mean_ssim=self._sum_ssim / self._ssim_samples if whole else None,
+            sampled=self._sampled,
+        )
+
     def _diversity(self) -> float:
-        n = self.samples
-        spread = [
-            float(np.sqrt(np.maximum(self._sums[i + 1] / n - np.square(self._sums[i] / n), 0.0)).mean()) for i in (0, 2)
-        ]
+        reference, candidate = (spread.mean_deviation() for spread in self._spreads)
         # A generator that ignores its latent has no spread to keep.
-        return spread[1] / spread[0] if spread[0] > 1e-12 else 1.0
+        return candidate / reference if reference > _NO_SPREAD * half_range(self.tensor, self._peak) else 1.0
 
 
-def _flat(tensor: TensorSpec) -> TensorSpec:
-    """The same range, with the elements in a row: pixel levels do not depend on where a pixel is."""
-    assert isinstance(tensor.role, Image)
-    return TensorSpec(tensor.name, "float32", (1, 1, 1), Image("HWC", tensor.role.range))
+class _Spread:
+    """Standard deviation over samples, element by element, in one pass: Chan, Golub and LeVeque, "Updating formulae and
+    a pairwise algorithm for computing sample variances", 1979. Sums of squares would drown it in a large mean."""
+
+    def __init__(self) -> None:
+        self._samples = 0
+        self._mean: NDArray[np.float64] = np.zeros(1)
+        self._squares: NDArray[np.float64] = np.zeros(1)
+
+    def add(self, rows: NDArray[np.float64]) -> None:
+        n = len(rows)
+        mean = rows.mean(axis=0)
+        total = self._samples + n
+        shift = mean - self._mean
+        self._squares = (
+            self._squares + np.square(rows - mean).sum(axis=0) + np.square(shift) * (self._samples * n / total)
+        )
+        self._mean = self._mean + shift * (n / total)
+        self._samples = total
+
+    def mean_deviation(self) -> float:
+        return float(np.sqrt(self._squares / self._samples).mean())
 
 
 def measure(reference: NDArray[np.generic], candidate: NDArray[np.generic], tensor: TensorSpec) -> Errors:
@@ -203,6 +327,29 @@ def problems_of(errors: Errors, bound: float, tensor: TensorSpec) -> list[str]:
     return problems
 
 
+def problems_against_floors(errors: Errors, quality: Quality, floors: Floors, tensor: TensorSpec) -> list[str]:
+    """What does not hold of a rung that rounds, one sentence each; empty where everything does."""
+    problems = []
+    if not errors.finite:
+        problems.append("there are values that are not finite")
+    if errors.psnr_db < floors.psnr_db - (_SAMPLED_ALLOWANCE_DB if quality.sampled else 0.0):
+        problems.append(
+            f"PSNR {errors.psnr_db:.1f} dB is under the floor {floors.psnr_db:g} dB, at sample "
+            f"{quality.worst_psnr_sample}; the mean is {quality.mean_psnr_db:.1f} dB"
+        )
+    if quality.ssim is not None and quality.ssim < floors.ssim:
+        problems.append(f"SSIM {quality.ssim:.4f} is under the floor {floors.ssim:g}")
+    if isinstance(tensor.role, Image) and errors.max_uint8 > floors.levels:
+        problems.append(
+            f"a pixel differs by {errors.max_uint8:.0f} levels, over the limit {floors.levels:g}, "
+            f"at sample {errors.worst_sample}"
+        )
+    low, high = DIVERSITY_BOUNDS
+    if not low <= errors.diversity <= high:
+        problems.append(f"the spread over samples is {errors.diversity:.2f} of the reference's")
+    return problems
+
+
 def verdict_from(
     meters: dict[str, ParityMeter],
     *,
@@ -213,8 +360,12 @@ def verdict_from(
     reference: str,
     latents: int,
     batches: tuple[int, ...],
+    floors: Floors | None = None,
 ) -> tuple[Verdict, list[str]]:
     """The verdict over all outputs, and what does not hold.
+
+    Rungs in `FLOORS` are held to floors, those given or their own, and their figures name them (`floor_psnr_db`, …);
+    the bound is then what the limit on single pixels comes to. All others are held to `bound_for`.
 
     Figures are keyed `max_abs` where there is one output, and `NAME.max_abs` where there are several; the bound is
     that of the first output.
@@ -222,13 +373,23 @@ def verdict_from(
     problems: list[str] = []
     figures: dict[str, float] = {}
     bounds: list[float] = []
+    floors = floors or FLOORS.get(precision)
     for name, meter in meters.items():
         errors = meter.errors()
-        bound = bound_for(precision, device, meter.tensor, meter.reference_peak)
-        bounds.append(bound)
         prefix = f"{name}." if len(meters) > 1 else ""
-        problems += [f"{name}: {p}" for p in problems_of(errors, bound, meter.tensor)]
+        if floors is None:
+            bound = bound_for(precision, device, meter.tensor, meter.reference_peak)
+            found = problems_of(errors, bound, meter.tensor)
+        else:
+            bound = floors.levels / 127.5 * half_range(meter.tensor, meter.reference_peak)
+            quality = meter.quality()
+            found = problems_against_floors(errors, quality, floors, meter.tensor)
+            figures |= {prefix + key: value for key, value in quality.as_figures().items()}
+        bounds.append(bound)
+        problems += [f"{name}: {p}" for p in found]
         figures |= {prefix + key: value for key, value in errors.as_figures().items()}
+    if floors is not None:
+        figures |= {_FLOOR + key: value for key, value in asdict(floors).items()}
     verdict = Verdict(
         passed=not problems,
         backend=backend,

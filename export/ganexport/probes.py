@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ganruntime import noise
 from ganruntime.errors import ExportError
-from ganruntime.spec import GeneratorSpec, Image, Keypoints, TensorSpec, Tokens
+from ganruntime.spec import GeneratorSpec, Image, Keypoints, Scalar, TensorSpec, Tokens
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -16,6 +16,8 @@ def probe_inputs(spec: GeneratorSpec, seed: int, first: int, count: int) -> Arra
     """{input name: [count, *shape]}: what `noise.inputs` draws, and uniform values where only a caller would know.
 
     Images, keypoints and vectors are uniform over their range ([-1, 1) for vectors), tokens over the vocabulary.
+    Scalars have their default at even indices and are uniform over their range at odd ones: with the default alone, a
+    graph that takes it for a constant would pass every check.
 
     Raises:
         ExportError: an input has dimensions that vary.
@@ -24,6 +26,9 @@ def probe_inputs(spec: GeneratorSpec, seed: int, first: int, count: int) -> Arra
     for tensor in spec.inputs:
         if tensor.name not in probes:
             probes[tensor.name] = _uniform_probe(tensor, seed, first, count)
+        elif isinstance(tensor.role, Scalar):
+            odd = np.arange(count) % 2 != first % 2
+            probes[tensor.name][odd] = _uniform_probe(tensor, seed, first, count)[odd]
     return probes
 
 
@@ -42,6 +47,6 @@ def _uniform_probe(tensor: TensorSpec, seed: int, first: int, count: int) -> NDA
     if isinstance(tensor.role, Tokens):
         tokens: NDArray[np.generic] = np.floor((unit + 1.0) / 2.0 * tensor.role.vocabulary_size).astype(tensor.dtype)
         return tokens.reshape(shape)
-    low, high = tensor.role.range if isinstance(tensor.role, (Image, Keypoints)) else (-1.0, 1.0)
+    low, high = tensor.role.range if isinstance(tensor.role, (Image, Keypoints, Scalar)) else (-1.0, 1.0)
     values: NDArray[np.generic] = (low + (unit + 1.0) / 2.0 * (high - low)).astype(tensor.dtype)
     return values.reshape(shape)

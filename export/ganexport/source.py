@@ -31,18 +31,14 @@ class Source:
 
     def weights_sha256(self) -> str:
         """SHA-256 over names, dtypes, shapes and bytes of all parameters and buffers, in the order of their names."""
+        import torch
+
         digest = hashlib.sha256()
         for name, tensor in sorted(self.module.state_dict().items()):
             array = tensor.detach().cpu().contiguous()
             digest.update(f"{name} {array.dtype} {list(array.shape)}\n".encode())
-            digest.update(array.reshape(-1).view(_bytes_dtype()).numpy().tobytes())
+            digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
-
-
-def _bytes_dtype() -> object:
-    import torch
-
-    return torch.uint8
 
 
 def require_torch() -> None:
@@ -68,7 +64,7 @@ def generator_from_checkpoint(path: Path | str) -> Source:
     from gantrain.checkpoint import load_generator
 
     module, spec = load_generator(path)
-    return Source(module, spec, f"checkpoint {Path(path).name}")
+    return Source(module, spec, f"checkpoint {Path(path).resolve().name}")
 
 
 def generator_from_factory(factory: str, spec_file: Path | str) -> Source:
@@ -79,14 +75,14 @@ def generator_from_factory(factory: str, spec_file: Path | str) -> Source:
     Raises:
         InputError: the name is not of that form, or cannot be imported.
         SpecError: the file is not a spec.
-        ExportError: the function fails, or returns something else.
+        ExportError: the module or the function fails, or the function returns something else.
     """
     require_torch()
     from torch import nn
 
     spec = read_spec(spec_file)
     module_name, _, function_name = factory.partition(":")
-    if not module_name or not function_name.isidentifier():
+    if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
         raise InputError(f"{factory!r} does not name a function", expected="package.module:function")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -96,6 +92,8 @@ def generator_from_factory(factory: str, spec_file: Path | str) -> Source:
         raise InputError(
             f"cannot import {factory}", got=str(error), remedy="run in the folder that holds the package, or install it"
         ) from error
+    except Exception as error:  # whatever a stranger's code raises
+        raise ExportError(f"importing {module_name} failed", got=f"{type(error).__name__}: {error}") from error
     try:
         module = function()
     except Exception as error:  # whatever a stranger's code raises
@@ -141,20 +139,25 @@ def eager_outputs(module: nn.Module, spec: GeneratorSpec, inputs: Arrays) -> Arr
     if len(tensors) != len(spec.outputs) or not all(isinstance(t, torch.Tensor) for t in tensors):
         raise ExportError(
             f"{spec.name}: forward gives other outputs than the spec",
-            got=f"{len(tensors)}",
+            got=", ".join(_output_text(t) for t in tensors) or "nothing",
             expected=", ".join(t.name for t in spec.outputs),
+            remedy="return one tensor, or a tuple of tensors in the order of the spec",
         )
-    outputs = {t.name: tensor.detach().cpu().numpy() for t, tensor in zip(spec.outputs, tensors, strict=True)}
     n = len(next(iter(inputs.values())))
-    for t in spec.outputs:
-        array = outputs[t.name]
-        fits = len(array.shape) == len(t.shape) + 1 and len(array) == n
-        fits = fits and all(s in (None, d) for s, d in zip(t.shape, array.shape[1:], strict=True))
-        if not fits or str(array.dtype) != t.dtype:
+    for t, tensor in zip(spec.outputs, tensors, strict=True):
+        if _output_text(tensor) != f"{t.dtype} {[n, *t.shape]}":
             raise ExportError(
                 f"{spec.name}: output {t.name!r} is not as the spec says",
-                got=f"{array.dtype} {list(array.shape)}",
+                got=_output_text(tensor),
                 expected=f"{t.dtype} {[n, *t.shape]}",
                 remedy="correct the spec, or the network",
             )
-    return outputs
+    return {t.name: tensor.detach().cpu().numpy() for t, tensor in zip(spec.outputs, tensors, strict=True)}
+
+
+def _output_text(value: object) -> str:
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return type(value).__name__
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"

@@ -20,7 +20,7 @@ def size_text(size_bytes: int) -> str:
     """1,536 bytes as `1.5 KiB`."""
     size = float(size_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
+        if round(size, 1) < 1024 or unit == "GiB":
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     raise AssertionError

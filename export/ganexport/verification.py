@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from ganexport.gate import BATCHES, LATENTS, PROOF_SEED, Finding, verdict_against_golden, verdict_against_reference
 from ganexport.golden import Evaluate, GoldenSamples
+from ganexport.parity import FLOORS
 from ganruntime import noise
 from ganruntime.buckets import DEFAULT_BUCKETS
 from ganruntime.bundle import Bundle, Variant, Verdict
@@ -21,6 +23,7 @@ from ganruntime.sessions.onnxruntime import OnnxRuntimeSession
 from ganruntime.spec import Latent, Noise
 
 Progress = Callable[[int], None]
+_HALF_PRECISIONS = ("fp16", "bf16")
 
 
 @dataclass(frozen=True)
@@ -80,31 +83,39 @@ def verify_bundle(
     golden = GoldenSamples.from_arrays(bundle.golden(), bundle.spec)
     report = Report()
     report.checks["noise gives the golden latents"] = _noise_problems(bundle, golden)
-    for variant in [bundle.variant(name) for name in variants] or bundle.manifest.variants:
+    for variant in [bundle.variant(name) for name in dict.fromkeys(variants)] or bundle.manifest.variants:
         try:
             session = open_session(bundle, variant, device, tuple(batches))
         except (BackendError, MissingDependencyError) as error:
-            # An engine for another machine says nothing against this bundle; a graph runs anywhere.
-            if variants or variant.format == "onnx":
+            # An engine for another machine says nothing against this bundle; a graph runs anywhere, but for half types.
+            if variants or (variant.format == "onnx" and variant.precision not in _HALF_PRECISIONS):
                 raise
             report.not_run[variant.name] = str(error)
             continue
         with session:
             sizes = tuple(batches) if variant.format == "onnx" else session.buckets
-            if reference is not None:
-                finding = verdict_against_reference(
-                    session,
-                    reference.evaluate,
-                    reference.name,
-                    seed=seed,
-                    latents=latents,
-                    batches=sizes,
-                    progress=progress,
-                )
-            else:
-                finding = verdict_against_golden(session, golden, bundle.manifest.golden.reference, sizes, progress)
+            against = reference.name if reference is not None else bundle.manifest.golden.reference
+            count = latents if reference is not None else golden.latents
+            try:
+                if reference is not None:
+                    finding = verdict_against_reference(
+                        session,
+                        reference.evaluate,
+                        against,
+                        seed=seed,
+                        latents=latents,
+                        batches=sizes,
+                        progress=progress,
+                    )
+                else:
+                    finding = verdict_against_golden(session, golden, against, sizes, progress)
+            except BackendError as error:
+                finding = _finding_of_failure(session, error, against, count, sizes)
         report.findings[variant.name] = finding
-    graph = next((v for v in bundle.manifest.variants if v.format == "onnx" and v.name in report.findings), None)
+    ran = [name for name, finding in report.findings.items() if finding.verdict.errors]
+    # A rung that rounds has floors instead: its images are further away than a level.
+    exact = [v for v in bundle.manifest.variants if v.format == "onnx" and v.precision not in FLOORS]
+    graph = next((v for v in exact if v.name in ran), None)
     if graph is not None:
         report.checks["the runtime draws the golden images"] = _runtime_problems(bundle, graph, device, golden)
     return report
@@ -114,24 +125,47 @@ def images_to_run(
     bundle: Bundle, latents: int, batches: Sequence[int], variants: Sequence[str], reference: bool
 ) -> int:
     """How many images `verify_bundle` will run, for a progress bar."""
-    count = len(variants) or sum(v.format == "onnx" for v in bundle.manifest.variants)
+    count = len(set(variants)) or sum(v.format == "onnx" for v in bundle.manifest.variants)
     return count * len(batches) * (latents if reference else bundle.manifest.golden.latents)
 
 
 def open_session(bundle: Bundle, variant: Variant, device: str, buckets: tuple[int, ...]) -> Session:
-    """The session of a variant; an engine keeps its own buckets."""
+    """The session of a variant; an engine keeps its own buckets.
+
+    A half graph for which ONNX Runtime has no kernels on this CPU is evaluated by its definition, where onnx is
+    installed; its backend is then `reference`.
+    """
     if variant.format == "onnx":
-        return OnnxRuntimeSession(
-            bundle.spec,
-            variant,
-            bundle.graph(variant),
-            device=device,
-            buckets=buckets,
-            where=str(bundle.path / variant.file),
-        )
+        graph, where = bundle.graph(variant), str(bundle.path / variant.file)
+        try:
+            return OnnxRuntimeSession(bundle.spec, variant, graph, device=device, buckets=buckets, where=where)
+        except BackendError:
+            if device != "cpu" or variant.precision not in _HALF_PRECISIONS or find_spec("onnx") is None:
+                raise
+        from ganexport.precision.reference import ReferenceSession
+
+        return ReferenceSession(bundle.spec, variant, graph, buckets=buckets, where=where)
     from ganruntime.sessions.tensorrt import TensorRTSession
 
     return TensorRTSession(bundle, variant, "cuda:0" if device == "cpu" else device)
+
+
+def _finding_of_failure(
+    session: Session, error: BackendError, reference: str, latents: int, batches: tuple[int, ...]
+) -> Finding:
+    """A variant that was opened and then failed while running: a verdict without figures."""
+    verdict = Verdict(
+        passed=False,
+        backend=session.backend,
+        device=session.device,
+        versions=session.versions(),
+        reference=reference,
+        latents=latents,
+        batches=batches,
+        bound=0.0,
+        errors={},
+    )
+    return Finding(verdict, [f"{error.problem}: {error.got}"])
 
 
 def _noise_problems(bundle: Bundle, golden: GoldenSamples) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -17,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recipes": ("recipes", "List what can be trained, with every setting."),
     "train": ("train", "Train a generator into a run folder; stop and resume at will."),
     "to-onnx": ("to_onnx", "Export a checkpoint, or your own module, to a verified bundle."),
+    "precision": ("precision", "Add fp16, bf16 or int8 to a bundle, proven against its fp32 graph."),
     "to-trt": ("to_trt", "Build TensorRT engines for this GPU into a bundle."),
     "verify": ("verify", "Prove a bundle: parity over a thousand latents and five batch sizes."),
     "inspect": ("inspect", "Say what a bundle is, takes and gives, with sizes and verdicts."),
@@ -35,6 +37,17 @@ class LazyGroup(click.Group):
         module = import_module(f"ganexport.commands.{COMMANDS[cmd_name][0]}")
         command: click.Command = module.command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -58,7 +71,8 @@ def ganexport() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line. Exit codes: 0 done, 1 an error that says its remedy, 2 wrong usage, 130 Ctrl-C.
 
-    With GANEXPORT_DEBUG set, an error comes with its traceback.
+    With GANEXPORT_DEBUG set, an error comes with its traceback. Where the reader of our output goes away (`| head`),
+    click ends quietly with 1.
     """
     try:
         ganexport.main(args=arguments, prog_name="ganexport", standalone_mode=False)
@@ -70,10 +84,6 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`). Python would complain once more while flushing at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except GanError as error:
         if os.environ.get("GANEXPORT_DEBUG"):
             raise

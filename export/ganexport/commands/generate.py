@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from ganexport.commands.progress import progress_bar
+from ganruntime.spec import GeneratorSpec, Label
 
 _SEEDS = click.IntRange(0, 2**64 - 1)
 
@@ -54,16 +55,17 @@ def command(
       ganexport generate digits.gan -n 1000 --seed 7 -o digits/
       ganexport generate digits.gan -n 64 --seed 7 -o sheet.png
     """
-    from ganruntime.errors import InputError, OutputError
+    from ganruntime.errors import BackendError, InputError, OutputError
     from ganruntime.generator import load
     from ganruntime.writers import PngFolder, writer_for
 
     if first + count > 2**64:
         raise InputError("the last index is too large", got=first + count - 1, expected="below 2**64")
     generator = load(bundle, device, backend, precision, threads=threads)
+    chosen: dict[str, Any] = {"label": _label(label, generator.spec), "truncation": truncation}
+    generator.generate(0, seed=seed, first=first, **chosen)  # refuses what does not fit before a file is made
     drawing_seconds, start = 0.0, time.perf_counter()
     writer = writer_for(output, generator.spec, count, seed, first, columns)
-    chosen: dict[str, Any] = {"label": _label(label), "truncation": truncation}
     terminate = signal.signal(signal.SIGTERM, _stop)
     try:
         with generator, writer, progress_bar(count, "drawing") as progress:
@@ -76,28 +78,32 @@ def command(
                     break
                 writer.add(chunk)
                 progress(len(chunk))
-    except (OutputError, KeyboardInterrupt) as error:
+    except (OutputError, BackendError, KeyboardInterrupt) as error:
         done = writer.written
-        again = {
-            "--seed": seed,
-            "--first": first + done,
-            "-o": output if isinstance(writer, PngFolder) or not done else _beside(output, first + done),
-            "--label": label,
-            "--truncation": truncation,
-            "--columns": columns,
-            "--device": device,
-            "--backend": backend,
-            "--precision": precision,
-            "--threads": threads,
-        }
-        options = [str(word) for pair in again.items() if pair[1] not in (None, "auto") for word in pair]
-        rest = shlex.join(["ganexport", "generate", str(bundle), "-n", str(count - done), *options])
         so_far = f"{done:,} of {count:,} images are in {output}, whole"
+        if done < count:
+            # From the start of a batch: cut into the same batches, the rest comes out the same to the last bit.
+            done -= done % generator.session.buckets[-1]
+            again = {
+                "--seed": seed,
+                "--first": first + done,
+                "-o": output if isinstance(writer, PngFolder) or not done else _beside(output, first + done),
+                "--label": label,
+                "--truncation": truncation,
+                "--columns": columns,
+                "--device": device,
+                "--backend": backend,
+                "--precision": precision,
+                "--threads": threads,
+            }
+            options = [str(word) for pair in again.items() if pair[1] not in (None, "auto") for word in pair]
+            rest = shlex.join(["ganexport", "generate", str(bundle), "-n", str(count - done), *options])
+            so_far += f"\n            go on with: {rest}"
         if isinstance(error, KeyboardInterrupt):
-            click.echo(f"\nstopped: {so_far}\ngo on with: {rest}", err=True)
+            click.echo(f"\nstopped: {so_far}", err=True)
             sys.exit(130)
-        remedy = f"{error.remedy}; {so_far}; go on with: {rest}"
-        raise OutputError(error.problem, got=error.got, expected=error.expected, remedy=remedy) from error
+        remedy = f"{error.remedy}\n            {so_far}" if error.remedy else so_far
+        raise type(error)(error.problem, got=error.got, expected=error.expected, remedy=remedy) from error
     finally:
         signal.signal(signal.SIGTERM, terminate)
     seconds = time.perf_counter() - start
@@ -109,8 +115,10 @@ def command(
     )
 
 
-def _label(text: str | None) -> str | int | None:
-    return int(text) if text is not None and text.isdigit() else text
+def _label(text: str | None, spec: GeneratorSpec) -> str | int | None:
+    """A class name as it is, and an index as a number; names come first, for classes may be called 0 to 9."""
+    names = {name for t in spec.inputs if isinstance(t.role, Label) for name in t.role.classes}
+    return int(text) if text is not None and text not in names and text.isdecimal() else text
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

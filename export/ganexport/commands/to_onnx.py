@@ -59,9 +59,14 @@ def command(
             progress=progress,
         )
     verdict = exported.finding.verdict
-    errors = {k.rpartition(".")[2]: v for k, v in verdict.errors.items()}
     click.echo(
-        f"{output}: {size_text(exported.graph_bytes)} graph, verified over {verdict.latents:,} latents: "
-        f"largest error {errors['max_abs']:.2g} (bound {verdict.bound:.0e}), "
-        f"pixels at most {errors['max_uint8']:.0f} level(s) apart"
+        f"{output}: {size_text(exported.graph_bytes)} graph, verified over {verdict.latents:,} latents "
+        f"in batches {', '.join(map(str, verdict.batches))}"
     )
+    for i, tensor in enumerate(source.spec.outputs):
+        prefix = f"{tensor.name}." if len(source.spec.outputs) > 1 else ""
+        line = f"  {tensor.name}: largest error {verdict.errors[prefix + 'max_abs']:.2g}"
+        line += f" (bound {verdict.bound:.0e})" if i == 0 else ""
+        if tensor.role.kind == "image":
+            line += f", pixels at most {verdict.errors[prefix + 'max_uint8']:.0f} level(s) apart"
+        click.echo(line)

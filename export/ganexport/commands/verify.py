@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ganexport.commands.progress import progress_bar
 
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 @click.option("--seed", default=0x70726F6F, show_default=True, type=click.IntRange(0, 2**64 - 1), help="Their seed.")
 @click.option("--record/--no-record", default=True, show_default=True, help="Write the verdicts into the bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.pass_context
 def command(
+    context: click.Context,
     bundle: Path,
     against: Path | None,
     variants: tuple[str, ...],
@@ -50,9 +53,12 @@ def command(
       ganexport verify digits.gan
       ganexport verify digits.gan --against runs/digits --latents 4096
     """
+    for name in ("latents", "seed"):
+        if against is None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} goes with --against: without it the golden latents are run, all of them")
     from ganexport.gate import BATCHES
     from ganexport.verification import images_to_run, verify_bundle
-    from ganruntime.bundle import bundle_changed, read_bundle
+    from ganruntime.bundle import read_bundle
 
     opened = read_bundle(bundle)
     reference = _reference(against, opened) if against is not None else None
@@ -67,28 +73,38 @@ def command(
             reference=reference,
             progress=progress,
         )
-    if record:
-        with bundle_changed(bundle) as draft:
-            for variant in list(draft.variants):
-                if variant.name in report.verdicts:
-                    draft.put_variant(variant.with_verdict(report.verdicts[variant.name]))
-    click.echo(json.dumps(_as_json(report), indent=2) if as_json else _as_text(bundle, report))
+    try:
+        if record:
+            _record(opened, report)
+    finally:
+        click.echo(json.dumps(_as_json(report), indent=2) if as_json else _as_text(bundle, report))
     sys.exit(0 if report.passed else 1)
 
 
+def _record(bundle: Bundle, report: Report) -> None:
+    from ganruntime.bundle import bundle_changed
+    from ganruntime.errors import BundleIntegrityError
+
+    with bundle_changed(bundle.path) as draft:
+        for variant in list(draft.variants):
+            if variant.name not in report.verdicts:
+                continue
+            if draft.files[variant.file] != bundle.manifest.files.get(variant.file):
+                raise BundleIntegrityError(
+                    f"{bundle.path}: {variant.file} was changed while it was verified",
+                    remedy=f"ganexport verify {bundle.path}",
+                )
+            draft.put_variant(variant.with_verdict(report.verdicts[variant.name]))
+
+
 def _reference(checkpoint: Path, bundle: Bundle) -> Reference:
+    from ganexport.benchmark.agreement import require_origin
     from ganexport.graph import evaluate_from_module, inference_copy
     from ganexport.source import generator_from_checkpoint
     from ganexport.verification import Reference
-    from ganruntime.errors import InputError
 
     source = generator_from_checkpoint(checkpoint)
-    if (source.spec.inputs, source.spec.outputs) != (bundle.spec.inputs, bundle.spec.outputs):
-        raise InputError(
-            f"{checkpoint} is not the checkpoint of {bundle.path}",
-            got=f"{source.spec.name}: {[list(t.shape) for t in source.spec.outputs]}",
-            expected=f"{bundle.spec.name}: {[list(t.shape) for t in bundle.spec.outputs]}",
-        )
+    require_origin(bundle, source, checkpoint)
     module = inference_copy(source.module, source.spec)
     return Reference(evaluate_from_module(module, source.spec), f"PyTorch eager fp32 on the CPU, {source.origin}")
 

@@ -1,0 +1,84 @@
+"""What the scripts here share: their options, and a result file with the environment and the neighbours in it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ganexport.benchmark.environment import environment, lines_from_environment
+from ganexport.benchmark.neighbours import NeighbourWatch
+from ganruntime.files import write_atomically
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Report:
+    """Collects figures against limits; `finish` prints them, writes results/NAME.json and says whether all hold."""
+
+    def __init__(self, name: str, output: Path | None) -> None:
+        self.name = name
+        self._output = output or RESULTS / f"{name}.json"
+        self._environment = environment()
+        self._watch = NeighbourWatch()
+        self._data: dict[str, Any] = {}
+        self._limits: list[dict[str, Any]] = []
+
+    def put(self, key: str, value: Any) -> None:
+        self._data[key] = value
+
+    def limit(self, what: str, value: float, limit: float, unit: str = "") -> None:
+        """A figure that may not be over its limit."""
+        self._limits.append({"what": what, "value": value, "limit": limit, "unit": unit, "holds": value <= limit})
+
+    def finish(self) -> int:
+        """0 if every limit holds, else 1."""
+        neighbours = self._watch.found()
+        for entry in self._limits:
+            verdict = "holds" if entry["holds"] else "DOES NOT HOLD"
+            value, limit = f"{entry['value']:.3g}{entry['unit']}", f"{entry['limit']:g}{entry['unit']}"
+            print(f"{entry['what']}: {value}, limit {limit}: {verdict}")
+        print(*lines_from_environment(self._environment), neighbours.sentence(), sep="\n")
+        data = {
+            "schema_version": 1,
+            "name": self.name,
+            **self._data,
+            "limits": self._limits,
+            "neighbours": {"share": neighbours.share, "quiet": neighbours.quiet},
+            "environment": self._environment,
+        }
+        self._output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._output, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+        print(f"written: {self._output}")
+        return 0 if all(entry["holds"] for entry in self._limits) else 1
+
+
+def parser(description: str | None, rounds: int, seconds: float | None = None) -> argparse.ArgumentParser:
+    """--rounds, --output, and with a default --seconds."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument(
+        "--rounds", type=_at_least_one, default=rounds, help="interleaved rounds (default %(default)s)"
+    )
+    if seconds is not None:
+        options.add_argument(
+            "--seconds",
+            type=float,
+            default=seconds,
+            help="time of each contender over all rounds (default %(default)s)",
+        )
+    options.add_argument("-o", "--output", type=Path, help="result file (default benchmarks/results/NAME.json)")
+    return options
+
+
+def exit_with(status: int) -> None:
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value

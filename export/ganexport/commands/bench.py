@@ -1,0 +1,122 @@
+"""`ganexport bench`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ganexport.commands.progress import progress_bar
+
+
+@click.command(name="bench")
+@click.argument("bundle", metavar="NAME.gan", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    required=True,
+    metavar="CHECKPOINT",
+    type=click.Path(path_type=Path),
+    help="The run or checkpoint folder that the bundle was exported from: eager PyTorch runs its network.",
+)
+@click.option(
+    "--batch",
+    "batches",
+    default="1,16,64",
+    show_default=True,
+    metavar="N,N,…",
+    help="Batch sizes of the offline scenario.",
+)
+@click.option(
+    "--seconds",
+    default=5.0,
+    show_default=True,
+    type=float,
+    help="How long each contender runs at each batch size, over all rounds.",
+)
+@click.option("--rounds", default=7, show_default=True, type=int, help="Turns that this time is cut into.")
+@click.option(
+    "--threads", type=int, metavar="N", help="Compute threads of every contender. [default: what this process may use]"
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N, for every contender.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where bench.json and bench.png go; they replace those of an earlier run. [default: NAME-bench]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead of tables.")
+def command(
+    bundle: Path,
+    against: Path,
+    batches: str,
+    seconds: float,
+    rounds: int,
+    threads: int | None,
+    device: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure the runtime against eager PyTorch and a plain ONNX Runtime loop.
+
+    Every contender runs the same latents on the same device with the same threads, from latents in memory to float
+    outputs in memory; ours is measured to uint8 images as well. Outputs are held against each other first, and there
+    are no times where they differ. Contenders take turns, in an order that rotates from round to round.
+
+    Offline: images per second in batches. Single stream: one image after another, with the latency's percentiles.
+
+    \b
+    Example:
+      ganexport bench digits.gan --against runs/digits
+      ganexport bench digits.gan --against runs/digits --batch 1,8,256 --seconds 20 --rounds 15 -o results/
+    """
+    from ganexport.benchmark.contender import import_torch
+    from ganexport.benchmark.plot import png_from_result, require_matplotlib
+    from ganexport.benchmark.result import text_from_result
+    from ganexport.benchmark.scenarios import Settings, bench_bundle, slices
+    from ganexport.source import Source
+    from ganruntime.bundle import read_bundle
+    from ganruntime.files import write_atomically
+
+    settings = Settings(batches_from_text(batches), seconds, rounds, threads, device)
+    opened = read_bundle(bundle)
+    import_torch()
+    require_matplotlib()  # before minutes of measuring, not after
+    from gantrain.checkpoint import load_generator
+
+    module, spec = load_generator(against)
+    source = Source(module, spec, f"checkpoint {against.name}")
+    folder = output or Path(f"{bundle.resolve().name.removesuffix('.gan')}-bench")
+    make_folder(folder)
+    with progress_bar(slices(opened, settings), "measuring") as progress:
+        result = bench_bundle(opened, source, against, settings, progress=progress)
+    text = json.dumps(result.to_json(), indent=2, ensure_ascii=False)
+    write_atomically(folder / "bench.json", (text + "\n").encode())
+    write_atomically(folder / "bench.png", png_from_result(result))
+    click.echo(text if as_json else text_from_result(result))
+    click.echo(f"written: {folder / 'bench.json'}, {folder / 'bench.png'}", err=as_json)
+
+
+def batches_from_text(text: str) -> tuple[int, ...]:
+    """`1,16,64` as batch sizes. Raises `InputError`."""
+    from ganruntime.errors import InputError
+
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError("--batch is not a list of batch sizes", got=repr(text), expected="such as 1,16,64") from None
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder to write into. Raises `OutputError`."""
+    from ganruntime.errors import OutputError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the folder {folder}",
+            got=error.strerror or str(error),
+            remedy="choose another one with -o",
+        ) from error
