@@ -31,7 +31,7 @@ from ganruntime.errors import (
 )
 from ganruntime.sessions.base import empty_outputs
 from ganruntime.sessions.cuda import DeviceBuffer, Stream, free_memory_bytes, gpu_from_index
-from ganruntime.sessions.tensorrt import TensorRTSession, first_that_fits
+from ganruntime.sessions.tensorrt import TensorRTSession, check_environment, first_that_fits
 from ganruntime.sessions.tensorrt_library import is_stand_in, require_tensorrt, version_numbers
 
 BUCKETS = (1, 4, 8)
@@ -173,6 +173,70 @@ def test_of_several_machines_engines_the_fitting_one_is_found(bundle: Bundle, mo
     assert first_that_fits(engines) is engines[0]
 
 
+# (what the engine was built with, TensorRT and GPU that are here, whether it runs)
+WIDE = {"hardware_compatibility": "ampere+"}
+LATER = {"version_compatible": True}
+PLACES = [
+    (LATER, "11.4.0.106+double", (8, 9), True),
+    (LATER, "11.4.0.107+double", (8, 9), True),
+    (LATER, "11.9.0.1+double", (8, 9), True),
+    (LATER, "11.4.0.106", (8, 9), False),  # the double's own engines are not TensorRT's
+    (LATER, "11.4.0.105+double", (8, 9), False),  # never on an older one
+    (LATER, "10.16.1.11+double", (8, 9), False),
+    (LATER | {"tensorrt": "10.16.1.11+double"}, "11.4.0.106+double", (8, 9), True),
+    (LATER | {"tensorrt": "10.12.0.36+double"}, "10.16.1.11+double", (8, 9), True),
+    (LATER, "11.9.0.1+double", (9, 0), False),
+    (WIDE, "11.4.0.106+double", (9, 0), True),
+    (WIDE, "11.4.0.106+double", (8, 0), True),
+    (WIDE, "11.4.0.106+double", (12, 0), True),
+    (WIDE, "11.4.0.106+double", (7, 5), False),
+    (WIDE, "11.9.0.1+double", (9, 0), False),
+    (WIDE | LATER, "11.9.0.1+double", (9, 0), True),
+    ({"hardware_compatibility": "same-cc"}, "11.4.0.106+double", (8, 9), True),
+    ({"hardware_compatibility": "same-cc"}, "11.4.0.106+double", (8, 6), False),
+    ({"cuda": "13.9"}, "11.4.0.106+double", (8, 9), True),  # one major version of CUDA
+    ({"cuda": "14.0"}, "11.4.0.106+double", (8, 9), False),
+    ({"cuda": "12.8"}, "11.4.0.106+double", (8, 9), True),
+]
+
+
+@pytest.mark.parametrize(("changes", "version", "capability", "runs"), PLACES)
+def test_where_an_engine_runs(
+    bundle: Bundle,
+    changes: dict[str, object],
+    version: str,
+    capability: tuple[int, int],
+    runs: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Machine(version=version, gpus=[FakeGpu("Here", *capability)]).install(monkeypatch)
+    variant = engine_of(bundle)
+    assert variant.engine is not None
+    record = replace(variant.engine, **changes)  # type: ignore[arg-type]
+    changed = replace(variant, engine=record)
+    gpu = gpu_from_index(0)
+    if runs:
+        check_environment(record, changed, version, gpu, "build it again")
+    else:
+        with pytest.raises(
+            EngineError, match=r"was built (by another TensorRT|for another GPU|for a newer driver)"
+        ) as caught:
+            check_environment(record, changed, version, gpu, "build it again")
+        assert "remedy:   build it again" in str(caught.value)
+    other = replace(variant, name="other", engine=replace(record, compute_capability="1.0", tensorrt="9.9"))
+    assert first_that_fits([other, changed]) is (changed if runs else other)
+
+
+def test_a_newer_driver_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    variant = engine_of(bundle)
+    assert variant.engine is not None
+    newer = replace(variant, engine=replace(variant.engine, cuda="14.1", driver="640.10"))
+    with pytest.raises(EngineError, match="was built for a newer driver") as caught:
+        TensorRTSession(bundle, newer)
+    assert "CUDA 14.1 (driver 640.10)" in str(caught.value)
+    assert "CUDA 13.0 (driver unknown), which is here: update it, or build again" in str(caught.value)
+
+
 def test_an_edited_plan(bundle: Bundle, machine: Machine) -> None:
     variant = engine_of(bundle)
     path = bundle.path / variant.file
@@ -219,8 +283,13 @@ def test_an_engine_of_another_generator(bundle: Bundle, tmp_path: Path) -> None:
     other = write_bundle(tmp_path / "other.gan", labelled=False)
     variant = engine_of(bundle)
     plan = bundle.read(variant.file)
-    with pytest.raises(EngineError, match="other inputs than the spec") as caught:
+    with pytest.raises(EngineError, match="has the weights of another export") as caught:
         TensorRTSession(other, variant, plan=plan)
+    assert f"ganexport to-trt {other.path} --precision fp32" in str(caught.value)
+    assert variant.engine is not None
+    unsaid = replace(variant, engine=replace(variant.engine, graph_sha256=""))
+    with pytest.raises(EngineError, match="other inputs than the spec") as caught:
+        TensorRTSession(other, unsaid, plan=plan)
     assert "label" in str(caught.value)
 
 
@@ -229,7 +298,7 @@ def test_a_bucket_beyond_the_profiles(bundle: Bundle) -> None:
         TensorRTSession(bundle, engine_of(bundle), "cuda", (1, 9))
     assert "input 'z'" in str(caught.value)
     assert "1 to 8" in str(caught.value)
-    assert "ganexport to-trt" in str(caught.value)
+    assert f"add the batch: ganexport to-trt {bundle.path} --precision fp32 --batch 1,4,8,9" in str(caught.value)
 
 
 def test_wrong_arrays_never_reach_the_gpu(bundle: Bundle) -> None:

@@ -7,8 +7,9 @@ memory ends in "could not find any implementation for node" (NVIDIA/TensorRT#425
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ganexport.tensorrt.options import BuildOptions
 from ganruntime.errors import BackendError, DeviceError, EngineError
@@ -49,13 +50,16 @@ class NodeError:
         return f"{node}{operator}: {self.code}: {self.description}".strip()
 
 
-def error_from_parser(nodes: Sequence[NodeError], logged: Sequence[str], version: str) -> EngineError:
+def error_from_parser(nodes: Sequence[NodeError], logged: Sequence[str], version: str, bundle: str) -> EngineError:
     """The error of a graph that TensorRT's parser does not take: every node that it named."""
     unsupported = [n for n in nodes if n.unsupported]
     operators = sorted({n.operator for n in unsupported if n.operator})
     if operators:
         problem = f"TensorRT {version} does not support {', '.join(operators)} as this graph uses it"
-        remedy = "export without it: replace the module that makes these nodes, or serve the bundle with ONNX Runtime"
+        remedy = (
+            "export without it: replace the module that makes these nodes, or serve the bundle with ONNX Runtime; "
+            f"ganexport to-trt {shlex.quote(bundle)} --check tells of every node, without a GPU"
+        )
     else:
         problem = f"TensorRT {version} cannot read the bundle's graph"
         remedy = "`ganexport verify NAME.gan` says whether the graph itself is sound"
@@ -96,14 +100,15 @@ def error_from_build(
     return EngineError("TensorRT could not build the engine", got=got, remedy=options.command(bundle))
 
 
+def for_less(options: BuildOptions, bundle: str) -> str:
+    """The command that builds the same for a smaller largest batch."""
+    smaller = options.buckets[:-1] or (max(1, options.buckets[0] // 2),)
+    return replace(options, buckets=smaller).command(bundle)
+
+
 def _less_memory(options: BuildOptions, bundle: str) -> str:
-    if len(options.buckets) == 1:
-        smaller = str(max(1, options.buckets[0] // 2))
-    else:
-        smaller = ",".join(str(b) for b in options.buckets[:-1])
     limit = "" if options.workspace_mib is None else ", a larger --workspace-mib"
-    command = f"ganexport to-trt {bundle} --precision {options.precision} --batch {smaller}"
-    return f"free the GPU (`nvidia-smi` says who holds it){limit}, or build for less: {command}"
+    return f"free the GPU (`nvidia-smi` says who holds it){limit}, or build for less: {for_less(options, bundle)}"
 
 
 def _last(messages: Sequence[str]) -> list[str]:

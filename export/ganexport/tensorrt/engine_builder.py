@@ -1,4 +1,4 @@
-"""`engine_from_onnx`: an fp32 graph into a TensorRT plan, one code path for TensorRT 10.12 and later and 11.
+"""`engine_from_onnx`: a typed graph into a TensorRT plan, one code path for TensorRT 10.12 and later and 11.
 
 The network is strongly typed on both (on 11 it is always), so its precision is what the graph says; TF32 is the one
 freedom left, and a flag. Every bucket is a profile of its own with min = opt = max, because kernels are tuned at the
@@ -17,7 +17,7 @@ from ganexport.tensorrt.build_failure import NodeError, error_from_build, error_
 from ganexport.tensorrt.options import BuildOptions, Profile
 from ganexport.tensorrt.progress import OnProgress, PhaseTree, monitor_from_phases
 from ganexport.tensorrt.timing_cache import TimingCacheFile, TimingCacheKey, check_timing_cache_path
-from ganruntime.errors import EngineError, GanError
+from ganruntime.errors import DeviceError, EngineError, GanError, InputError
 from ganruntime.sessions.cuda import Gpu, gpu_from_index, use_gpu
 from ganruntime.sessions.tensorrt_library import (
     captured_messages,
@@ -29,6 +29,9 @@ from ganruntime.spec import GeneratorSpec
 
 if TYPE_CHECKING:
     import tensorrt as trt
+
+# Our names -> members of trt.HardwareCompatibilityLevel.
+HARDWARE_LEVELS = {"none": "NONE", "ampere+": "AMPERE_PLUS", "same-cc": "SAME_COMPUTE_CAPABILITY"}
 
 T = TypeVar("T")
 _WAIT_S = 0.1
@@ -65,9 +68,9 @@ def engine_from_onnx(
         on_progress: called with (fraction done, phase), from TensorRT's threads.
 
     Raises:
-        InputError: the buckets do not fit the spec; the timing cache file is damaged.
+        InputError: the buckets do not fit the spec; the timing cache file is damaged or of another environment.
         MissingDependencyError: TensorRT or cuda-python is not installed.
-        DeviceError: no such GPU, or not one for this TensorRT; `tf32` on a GPU before Ampere.
+        DeviceError: no such GPU, or not one for this TensorRT; `tf32` or `ampere+` on a GPU before Ampere.
         EngineError: TensorRT cannot read the graph or build it; the message holds what it said, and the remedy.
         KeyboardInterrupt: Ctrl-C: TensorRT is asked to stop at its next step, and what it timed is kept in the cache.
     """
@@ -76,13 +79,7 @@ def engine_from_onnx(
         check_timing_cache_path(options.timing_cache)
     version = require_tensorrt()
     gpu = gpu_from_index(options.device)
-    if options.tf32 and int(gpu.compute_capability.split(".")[0]) < 8:
-        raise EngineError(
-            f"--precision tf32: {gpu.name} has no TF32",
-            got=f"compute capability {gpu.compute_capability}",
-            expected="8.0 (Ampere) or later",
-            remedy="--precision fp32",
-        )
+    _check_gpu(options, gpu)
     cache = None
     if options.timing_cache is not None:
         cache = TimingCacheFile.at(options.timing_cache, TimingCacheKey.of(version, gpu))
@@ -109,6 +106,34 @@ def engine_from_onnx(
     )
 
 
+def _check_gpu(options: BuildOptions, gpu: Gpu) -> None:
+    has = tuple(int(n) for n in gpu.compute_capability.split("."))
+    for wanted, problem, least, name, remedy in (
+        (options.tf32, "--precision tf32: {} has no TF32", (8, 0), "Ampere", "--precision fp32"),
+        (
+            options.hardware == "ampere+",
+            "--hardware-compatible ampere+: {} cannot build for it",
+            (8, 0),
+            "Ampere",
+            "leave --hardware-compatible out",
+        ),
+        (
+            options.hardware == "same-cc",
+            "--hardware-compatible same-cc: {} cannot build for it",
+            (7, 5),
+            "Turing",
+            "leave --hardware-compatible out",
+        ),
+    ):
+        if wanted and has < least:
+            raise DeviceError(
+                problem.format(gpu.name),
+                got=f"compute capability {gpu.compute_capability}",
+                expected=f"{least[0]}.{least[1]} ({name}) or later",
+                remedy=remedy,
+            )
+
+
 def _plan_from_onnx(
     model: bytes,
     spec: GeneratorSpec,
@@ -126,7 +151,7 @@ def _plan_from_onnx(
             builder = trt.Builder(shared_logger())
         except TypeError as error:  # pybind11: "factory function returned nullptr"
             raise error_from_build([*messages.errors, str(error)], messages.warnings, options, bundle) from error
-        network = _network_from_onnx(builder, model, version)
+        network = _network_from_onnx(builder, model, version, bundle)
         _check_network(network, spec)
         config = builder.create_builder_config()
         _configure(config, builder, spec, options)
@@ -136,7 +161,7 @@ def _plan_from_onnx(
         # Without a file too: a cache of our own makes layers that are alike, and profiles, share their timings.
         timings = config.create_timing_cache(cached)
         if timings is None or not config.set_timing_cache(timings, ignore_mismatch=False):
-            raise EngineError(
+            raise InputError(
                 f"TensorRT {version} refuses the timing cache {cache.path if cache else ''}".rstrip(),
                 got="; ".join(messages.errors) or None,
                 remedy=f"delete it: rm {cache.path}" if cache else None,
@@ -144,7 +169,7 @@ def _plan_from_onnx(
         plan = builder.build_serialized_network(network, config)
         cancelled = phases.cancelled.is_set()
         if cache is not None and (plan is not None or cancelled):
-            cache.write(bytes(memoryview(timings.serialize())))
+            _write_timings(config, timings, cache, cached)
         if cancelled:
             raise KeyboardInterrupt
         if plan is None:
@@ -152,7 +177,21 @@ def _plan_from_onnx(
         return bytes(memoryview(plan))
 
 
-def _network_from_onnx(builder: trt.Builder, model: bytes, version: str) -> trt.INetworkDefinition:
+def _write_timings(
+    config: trt.IBuilderConfig, timings: trt.ITimingCache, cache: TimingCacheFile, cached: bytes
+) -> None:
+    """Writes the cache file, with what another build has put there since it was read."""
+    with cache.one_writer():
+        now = cache.read()
+        if now not in (b"", cached):
+            others = config.create_timing_cache(now)
+            # What TensorRT does not take of another build's is lost, and costs that build's time once more.
+            if others is not None:
+                timings.combine(others, ignore_mismatch=False)
+        cache.write(bytes(memoryview(timings.serialize())))
+
+
+def _network_from_onnx(builder: trt.Builder, model: bytes, version: str, bundle: str) -> trt.INetworkDefinition:
     import tensorrt as trt
 
     # On 11 the flag is deprecated, still there, and without effect: every network is strongly typed.
@@ -162,7 +201,7 @@ def _network_from_onnx(builder: trt.Builder, model: bytes, version: str) -> trt.
         # Parsed from memory and without a path, so that external data cannot be read from anywhere.
         if not parser.parse(model):
             nodes = [_node_error(parser.get_error(i)) for i in range(parser.num_errors)]
-            raise error_from_parser(nodes, messages.errors, version)
+            raise error_from_parser(nodes, messages.errors, version, bundle)
     return network
 
 
@@ -213,13 +252,26 @@ def _check_network(network: trt.INetworkDefinition, spec: GeneratorSpec) -> None
 def _configure(config: trt.IBuilderConfig, builder: trt.Builder, spec: GeneratorSpec, options: BuildOptions) -> None:
     import tensorrt as trt
 
-    # TF32 is on by default, and then "fp32" is not (NVIDIA/TensorRT#4492): set it as asked, and look.
-    if options.tf32:
-        config.set_flag(trt.BuilderFlag.TF32)
-    else:
-        config.clear_flag(trt.BuilderFlag.TF32)
-    if config.get_flag(trt.BuilderFlag.TF32) != options.tf32:
-        raise EngineError("TensorRT does not take the TF32 flag as asked", expected=options.precision)
+    # TF32 is on by default, and then "fp32" is not (NVIDIA/TensorRT#4492): set each as asked, and look.
+    for flag, wanted in (
+        (trt.BuilderFlag.TF32, options.tf32),
+        (trt.BuilderFlag.VERSION_COMPATIBLE, options.version_compatible),
+        # REFIT and not REFIT_IDENTICAL: a retrained generator has other weights.
+        (trt.BuilderFlag.REFIT, options.refittable),
+        (trt.BuilderFlag.STRIP_PLAN, options.stripped),
+    ):
+        if wanted:
+            config.set_flag(flag)
+        else:
+            config.clear_flag(flag)
+        if config.get_flag(flag) != wanted:
+            raise EngineError(f"TensorRT does not take the flag {flag.name} as asked", expected=wanted)
+    levels = trt.HardwareCompatibilityLevel
+    config.hardware_compatibility_level = {
+        "none": levels.NONE,
+        "ampere+": levels.AMPERE_PLUS,
+        "same-cc": levels.SAME_COMPUTE_CAPABILITY,
+    }[options.hardware]
     # The engine inspector tells what was built only where the builder was told to keep it.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if options.workspace_mib is not None:

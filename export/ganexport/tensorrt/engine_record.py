@@ -7,26 +7,36 @@ from ganruntime.bundle import EngineRecord, Variant
 from ganruntime.sessions.tensorrt_library import is_stand_in, version_numbers
 
 
-def variant_from_engine(built: BuiltEngine, generator: str) -> Variant:
+def variant_from_engine(built: BuiltEngine, generator: str, record: EngineRecord) -> Variant:
     """The manifest's entry, without a verdict yet.
 
     The file is `engines/dcgan-digits.fp32.sm90.trt11.4.plan`, the variant `fp32.sm90.trt11.4`: one per precision, GPU
-    architecture and TensorRT release, so that a bundle can hold the engines of several machines.
+    architecture and TensorRT release, so that a bundle can hold the engines of several machines. What it was built to
+    do beyond that is in the name too: `fp32.ampere+.trt10.16-or-later.stripped`.
     """
-    name = f"{built.options.precision}.{built.gpu.architecture}.trt{release_of(built.tensorrt_version)}"
+    options = built.options
+    wide = {"none": built.gpu.architecture, "same-cc": f"{built.gpu.architecture}-any", "ampere+": "ampere+"}
+    release = release_of(built.tensorrt_version) + ("-or-later" if options.version_compatible else "")
+    kind = ".stripped" if options.stripped else ".refit" if options.refittable else ""
+    name = f"{options.precision}.{wide[options.hardware]}.trt{release}{kind}"
     # A file name begins with a letter or digit, a generator's name may begin with an underscore.
     stem = generator.lstrip("_-.") or "generator"
     return Variant(
         name=name,
-        precision=built.options.precision,
+        precision=options.precision,
         format="tensorrt",
         file=f"engines/{stem}.{name}.plan",
-        engine=record_from_engine(built),
+        engine=record,
     )
 
 
-def record_from_engine(built: BuiltEngine) -> EngineRecord:
-    """What it was built with: a plan runs on that TensorRT and that compute capability, and nowhere else."""
+def record_from_engine(built: BuiltEngine, graph_key: str, graph_sha256: str) -> EngineRecord:
+    """What it was built with: a plan runs on that TensorRT and that compute capability, or wider where asked for.
+
+    Args:
+        graph_key: of the graph without its weights.
+        graph_sha256: of the ONNX file.
+    """
     return EngineRecord(
         tensorrt=built.tensorrt_version,
         compute_capability=built.gpu.compute_capability,
@@ -36,6 +46,12 @@ def record_from_engine(built: BuiltEngine) -> EngineRecord:
         batches=built.options.buckets,
         largest_batch=built.options.buckets[-1],
         build_seconds=round(built.seconds, 3),
+        hardware_compatibility=built.options.hardware,
+        version_compatible=built.options.version_compatible,
+        refittable=built.options.refittable,
+        stripped=built.options.stripped,
+        graph_key=graph_key,
+        graph_sha256=graph_sha256,
     )
 
 

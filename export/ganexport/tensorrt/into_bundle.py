@@ -5,23 +5,29 @@ was not run on the machine that built it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ganexport.gate import Finding, verdict_against_golden
 from ganexport.golden import GoldenSamples
-from ganexport.tensorrt.engine_builder import BuiltEngine, engine_from_onnx
-from ganexport.tensorrt.engine_record import variant_from_engine
+from ganexport.parity import floors_of
+from ganexport.tensorrt.engine_builder import BuiltEngine
+from ganexport.tensorrt.engine_record import record_from_engine, variant_from_engine
+from ganexport.tensorrt.graph_key import graph_key_from_onnx
+from ganexport.tensorrt.isolated import run_isolated
+from ganexport.tensorrt.job import Job, Made, RunJob
 from ganexport.tensorrt.options import BuildOptions
 from ganexport.tensorrt.progress import OnProgress
-from ganexport.tensorrt.readback import ReadBack, readback_from_engine
-from ganruntime.bundle import Bundle, Variant, bundle_changed, read_bundle
+from ganexport.tensorrt.readback import ReadBack, check_precisions
+from ganexport.tensorrt.timing_cache import check_timing_cache_path
+from ganruntime.bundle import Bundle, EngineRecord, Variant, bundle_changed, read_bundle
 from ganruntime.errors import BundleIntegrityError, InputError, ParityError
 from ganruntime.sessions.tensorrt import TensorRTSession
 from ganruntime.sessions.tensorrt_library import is_stand_in
 
 # (images run so far, images in all)
 OnProof = Callable[[int, int], None]
+OnReadback = Callable[[ReadBack], None]
 
 
 @dataclass(frozen=True)
@@ -35,16 +41,23 @@ class NewEngine:
     size_bytes: int
 
 
-def source_variant(bundle: Bundle) -> Variant:
-    """The fp32 graph, from which both `fp32` and `tf32` engines are built. Raises `InputError` where there is none."""
-    for variant in bundle.manifest.variants:
-        if variant.format == "onnx" and variant.precision == "fp32":
-            return variant
-    raise InputError(
-        f"{bundle.path} has no fp32 graph to build an engine from",
-        got=", ".join(v.name for v in bundle.manifest.variants),
-        remedy="ganexport to-onnx CHECKPOINT -o NAME.gan makes one",
-    )
+def source_variant(bundle: Bundle, precision: str) -> Variant:
+    """The graph of a precision: the variant of that name where there are several.
+
+    Raises:
+        InputError: the bundle has no graph of that precision; it says which it has.
+    """
+    graphs = [v for v in bundle.manifest.variants if v.format == "onnx"]
+    fitting = [v for v in graphs if v.precision == precision]
+    if not fitting:
+        raise InputError(
+            f"{bundle.path} has no {precision} graph to build an engine from",
+            got=", ".join(f"{v.name} ({v.precision})" for v in graphs) or "engines only",
+            remedy="ganexport to-onnx CHECKPOINT -o NAME.gan makes one"
+            if precision == "fp32"
+            else f"ganexport to-onnx CHECKPOINT -o NAME.gan --precision {precision} makes one",
+        )
+    return next((v for v in fitting if v.name == precision), fitting[0])
 
 
 def engine_into_bundle(
@@ -53,35 +66,92 @@ def engine_into_bundle(
     *,
     on_progress: OnProgress | None = None,
     on_proof: OnProof | None = None,
+    on_readback: OnReadback | None = None,
+    run: RunJob | None = None,
 ) -> NewEngine:
-    """Builds an engine for a GPU of this machine from the bundle's fp32 graph, proves it, and adds it.
+    """Builds an engine for a GPU of this machine from the bundle's graph of the precision, proves it, and adds it.
 
     The proof: every golden sample through the engine, once at each bucket and once at a batch that only the dynamic
     profile takes, held against the source network's outputs within `ganexport.parity`'s bound for the precision on
     CUDA. An engine of a test double is added without a verdict, so it stays `unverified`.
 
+    Args:
+        on_readback: called with what each layer got, before that is judged.
+        run: who builds: by default `run_isolated`, a process of its own, so that a crash in TensorRT is an error here;
+            `ganexport.tensorrt.job.run_job` builds in this process.
+
     Raises:
         BundleError, SpecError, InputError: the bundle or the options cannot be used; before anything is built.
-        MissingDependencyError, DeviceError, EngineError: see `engine_from_onnx` and `readback_from_engine`.
+        MissingDependencyError, DeviceError, EngineError: see `run_isolated`.
         ParityError: the engine computes something else; the bundle is as it was.
         OutputError: the bundle cannot be written; it is as it was.
     """
     bundle = read_bundle(path)
-    source = source_variant(bundle)
+    source = source_variant(bundle, options.graph_precision)
     options.check_fits(bundle.spec)
-    graph = bundle.graph(source)
+    if options.timing_cache is not None:
+        check_timing_cache_path(options.timing_cache)
+    # What the proof needs must be whole before minutes of building, and not after.
+    GoldenSamples.from_arrays(bundle.golden(), bundle.spec)
+    job = Job(bundle.graph(source), bundle.spec, options, str(bundle.path))
+    made = (run or run_isolated)(job, on_progress)
+    return add_proven_engine(bundle, source, job, made, on_proof, on_readback)
+
+
+def add_proven_engine(
+    bundle: Bundle,
+    source: Variant,
+    job: Job,
+    made: Made,
+    on_proof: OnProof | None = None,
+    on_readback: OnReadback | None = None,
+    refit_of: EngineRecord | None = None,
+) -> NewEngine:
+    """Judges what an engine's layers got, proves it, and adds it to its bundle.
+
+    Args:
+        source: the graph whose weights it has.
+        job, made: what was asked, and what came of it.
+        refit_of: the record of the engine that it was, where it has new weights only.
+
+    Raises:
+        EngineError: its layers got another precision than was asked.
+        ParityError: it computes something else; the bundle is as it was.
+        BundleIntegrityError, OutputError: the bundle was exported anew meanwhile, or cannot be written.
+    """
+    built, readback = made.built, made.readback
+    if on_readback is not None:
+        on_readback(readback)
+    command = built.options.command(bundle.path)
+    check_precisions(readback.layers, built.options.precision, command)
     golden = GoldenSamples.from_arrays(bundle.golden(), bundle.spec)
-    built = engine_from_onnx(graph, bundle.spec, options, bundle=str(bundle.path), on_progress=on_progress)
-    readback = readback_from_engine(built, bundle.spec)
-    variant = variant_from_engine(built, bundle.spec.name)
-    finding = _prove(bundle, variant, built, golden, on_proof)
+    sha256 = bundle.manifest.files[source.file].sha256
+    if refit_of is None:
+        record = record_from_engine(built, graph_key_from_onnx(job.model, source.file), sha256)
+    else:
+        record = replace(refit_of, graph_sha256=sha256)
+    variant = variant_from_engine(built, bundle.spec.name, record)
+    floors = floors_of(source)
+    finding = _prove(bundle, variant, built, golden, source, on_proof)
     if finding.problems:
+        remedy = (
+            "another TensorRT may do better; `ganexport verify` says whether the graph itself is sound; "
+            f"do it again with: {command}"
+        )
+        if built.options.refittable:
+            # TensorRT 11.3.0 drops biases of products in refittable engines, says its release notes.
+            remedy = "build without --refittable and --strip, which some releases compute wrongly (11.3.0); " + remedy
         raise ParityError(
             f"the engine {variant.name} does not compute what the generator computes, and was not added to the bundle",
             got="; ".join(finding.problems),
-            expected=f"a largest error within {finding.verdict.bound:.3g} at batches "
+            expected=(
+                f"a largest error within {finding.verdict.bound:.3g}"
+                if floors is None
+                else f"PSNR {floors.psnr_db:g} dB or more, SSIM {floors.ssim:g} or more"
+            )
+            + " at batches "
             + ", ".join(str(b) for b in finding.verdict.batches),
-            remedy="another TensorRT may do better; `ganexport verify` says whether the graph itself is sound",
+            remedy=remedy,
         )
     if not is_stand_in(built.tensorrt_version):
         variant = variant.with_verdict(finding.verdict)
@@ -96,7 +166,12 @@ def proof_batches(buckets: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _prove(
-    bundle: Bundle, variant: Variant, built: BuiltEngine, golden: GoldenSamples, on_proof: OnProof | None
+    bundle: Bundle,
+    variant: Variant,
+    built: BuiltEngine,
+    golden: GoldenSamples,
+    source: Variant,
+    on_proof: OnProof | None,
 ) -> Finding:
     batches = proof_batches(built.options.buckets)
     images, run_images = golden.latents * len(batches), 0
@@ -107,7 +182,9 @@ def _prove(
         if on_proof is not None:
             on_proof(run_images, images)
 
-    with TensorRTSession(bundle, variant, f"cuda:{built.gpu.index}", batches, plan=built.plan) as session:
+    # What the graph was held to when it was made holds for its engines: its verdicts carry the floors.
+    held = replace(variant, verdicts=source.verdicts)
+    with TensorRTSession(bundle, held, f"cuda:{built.gpu.index}", batches, plan=built.plan) as session:
         reference = bundle.manifest.golden.reference
         return verdict_against_golden(session, golden, reference, batches, progress)
 

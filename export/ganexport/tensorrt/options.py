@@ -8,14 +8,21 @@ from itertools import pairwise
 from pathlib import Path
 
 from ganruntime.buckets import LARGEST_BUCKET
+from ganruntime.bundle.manifest import HARDWARE_COMPATIBILITIES
 from ganruntime.errors import InputError
 from ganruntime.spec import GeneratorSpec, TensorSpec
 
-# Both read the fp32 graph: precision lives in the graph, and TF32 is how FLOAT inner products are computed.
-PRECISIONS = ("fp32", "tf32")
+# Precision lives in the graph: each but tf32 names the variant to build from. TF32 is how FLOAT inner products are
+# computed, and is built from the fp32 graph.
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 DEFAULT_BUCKETS = (1, 8, 64)
 _LARGEST_TENSOR_ELEMENTS = 2**31 - 1  # TensorRT: the volume of a tensor is below 2³¹
 _OPTIMIZATION_LEVELS = range(6)
+
+
+def graph_precision(precision: str) -> str:
+    """The precision of the graph that an engine of `precision` is built from."""
+    return "fp32" if precision == "tf32" else precision
 
 
 def buckets_from_text(text: str) -> tuple[int, ...]:
@@ -85,12 +92,18 @@ class BuildOptions:
     """What `engine_from_onnx` is asked for.
 
     Args:
-        precision: `fp32` (TF32 off) or `tf32` (inner products may round their factors to 10 bits of mantissa).
+        precision: `fp32`, `fp16`, `bf16`, `int8`: as the graph of that precision is typed, TF32 off; or `tf32`: the
+            fp32 graph, where inner products may round their factors to 10 bits of mantissa.
         buckets: batch sizes, rising; one tuned profile each.
         device: index of the GPU.
         workspace_mib: the most scratch memory a layer may use; None for TensorRT's own limit (all of the GPU's).
         optimization_level: 0 (quick build) to 5 (most tactics tried); None for TensorRT's own, 3.
         timing_cache: a file, or a folder in which each GPU and version has its own file; None for none.
+        hardware: `none`; `ampere+`: it also runs on every GPU of compute capability 8.0 or later; `same-cc`: on every
+            GPU of the same compute capability. Both cost speed.
+        version_compatible: later releases of TensorRT run it too (10 on 11 as well); slower, and larger.
+        refittable: its weights can be exchanged; some optimisations of constants are lost.
+        stripped: it holds no weights, and takes those of the bundle's graph at load; implies `refittable`.
 
     Raises:
         InputError: a value is outside its range.
@@ -102,6 +115,10 @@ class BuildOptions:
     workspace_mib: int | None = None
     optimization_level: int | None = None
     timing_cache: Path | None = None
+    hardware: str = "none"
+    version_compatible: bool = False
+    refittable: bool = False
+    stripped: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -117,6 +134,19 @@ class BuildOptions:
             raise InputError("--workspace-mib is not positive", got=self.workspace_mib, expected="1 or more MiB")
         if self.optimization_level is not None and self.optimization_level not in _OPTIMIZATION_LEVELS:
             raise InputError("--optimization-level is not a level", got=self.optimization_level, expected="0 to 5")
+        if self.hardware not in HARDWARE_COMPATIBILITIES:
+            raise InputError(
+                "--hardware-compatible is not a level",
+                got=repr(self.hardware),
+                expected=", ".join(HARDWARE_COMPATIBILITIES),
+            )
+        if self.stripped:
+            object.__setattr__(self, "refittable", True)
+
+    @property
+    def graph_precision(self) -> str:
+        """The precision of the graph to build from."""
+        return graph_precision(self.precision)
 
     @property
     def tf32(self) -> bool:
@@ -154,4 +184,10 @@ class BuildOptions:
             ("--timing-cache", self.timing_cache),
         ):
             words += [] if value is None else [option, str(value)]
+        words += self._flags()
         return shlex.join(words)
+
+    def _flags(self) -> list[str]:
+        words = [] if self.hardware == "none" else ["--hardware-compatible", self.hardware]
+        words += ["--version-compatible"] if self.version_compatible else []
+        return words + (["--strip"] if self.stripped else ["--refittable"] if self.refittable else [])

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from ganexport.tensorrt.engine_builder import BuiltEngine
+from ganexport.tensorrt.asked import Asked, asked_of_graph
+from ganexport.tensorrt.engine_builder import HARDWARE_LEVELS, BuiltEngine
 from ganruntime.errors import EngineError
 from ganruntime.sessions.cuda import use_gpu
 from ganruntime.sessions.tensorrt import check_tensors
-from ganruntime.sessions.tensorrt_library import captured_messages, shared_logger
+from ganruntime.sessions.tensorrt_library import captured_messages, runtime_for
 from ganruntime.spec import GeneratorSpec
 
 if TYPE_CHECKING:
@@ -33,16 +34,62 @@ _TYPES = {
 # Kernels that round their factors say so: sm80_xmma_…_tf32f32_…, …_tf32gemm_…, and CUTLASS's s1688, whose shape of
 # tensor core instruction takes TF32 where nothing else (f16, bf16) is named.
 _TF32_KERNEL = re.compile(r"tf32|s1688(?!.*f16)", re.I)
-_TEXT_FIELDS = re.compile(r'"(Name|Format/Datatype|Type|TacticName)"\s*:\s*"([^"]*)"')
+
+# What the inspector names a layer's tensors' types by: one field up to TensorRT 10, two from 11 on.
+_TYPE_KEYS = ("Format/Datatype", "Format", "DataType", "Datatype", "Type")
+_TEXT_FIELDS = re.compile(
+    r'"(Name|LayerType|Metadata|TacticName|' + "|".join(map(re.escape, _TYPE_KEYS)) + r')"\s*:\s*"([^"]*)"'
+)
+_ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+# Layers that move or convert what other layers compute: of them any precision of the graph may come.
+_MOVING = ("reformat", "noop", "shuffle", "signal", "wait", "cast", "constant", "identity")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of an engine: its name, the precisions that the inspector names in it, and its kernel."""
+    """One layer of an engine.
+
+    Attributes:
+        precisions: those that the inspector names in it; empty where it tells nothing.
+        nodes: the nodes of the graph that it is made of, as far as the inspector tells.
+        asked: the precisions that the graph has at these nodes.
+        products: those in which nodes that multiply must do so.
+    """
 
     name: str
     precisions: frozenset[str]
     kernel: str
+    kind: str = ""
+    nodes: tuple[str, ...] = ()
+    asked: frozenset[str] = frozenset()
+    products: frozenset[str] = frozenset()
+
+    def differs(self, tf32: bool) -> frozenset[str]:
+        """Precisions that it got and nobody asked, or was asked to multiply in and did not get.
+
+        Args:
+            tf32: whether TF32 is allowed where FP32 is asked. It is not demanded: TensorRT takes it where it is faster.
+        """
+        if not self.precisions:
+            return frozenset()
+        extra = self.precisions - self.asked - ({"tf32"} if tf32 and "fp32" in self.asked else set())
+        got = self.precisions | ({"fp32"} if "tf32" in self.precisions else set())
+        return extra | (self.products - got)
+
+    def to_json(self) -> dict[str, Any]:
+        return {k: sorted(v) if isinstance(v, frozenset) else v for k, v in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Layer:
+        return cls(
+            name=data["name"],
+            precisions=frozenset(data["precisions"]),
+            kernel=data["kernel"],
+            kind=data["kind"],
+            nodes=tuple(data["nodes"]),
+            asked=frozenset(data["asked"]),
+            products=frozenset(data["products"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -59,24 +106,48 @@ class ReadBack:
             counts.update(layer.precisions or {"unsaid"})
         return dict(sorted(counts.items()))
 
+    def to_json(self) -> dict[str, Any]:
+        return {"device_memory_bytes": self.device_memory_bytes, "layers": [layer.to_json() for layer in self.layers]}
 
-def layer_from_text(text: str) -> Layer:
-    """Reads the inspector's JSON of one layer, or its bare name, which is all it has of some."""
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ReadBack:
+        return cls(tuple(Layer.from_json(layer) for layer in data["layers"]), int(data["device_memory_bytes"]))
+
+
+def layer_from_text(text: str, asked: Asked | None = None) -> Layer:
+    """Reads the inspector's JSON of one layer, or its bare name, which is all it has of some.
+
+    Args:
+        asked: what the graph asks of its nodes; without it nothing is held against anything.
+    """
     try:
         data = json.loads(text, strict=False)
         # Metadata may hold quotes that TensorRT does not escape, hence a text form of the same fields.
         pairs = _fields(data)
     except ValueError:
         pairs = _TEXT_FIELDS.findall(text)
-    if not pairs:
-        return Layer(text.strip().strip('"'), frozenset(), "")
-    first = dict(reversed(pairs))
-    kernel = first.get("TacticName", "")
-    types = " ".join(value for key, value in pairs if key in ("Format/Datatype", "Type"))
-    precisions = {name for name, words in _TYPES.items() if words.search(types)}
+    first = dict(reversed(pairs)) if pairs else {"Name": text.strip().strip('"')}
+    name, kernel, kind = first.get("Name", ""), first.get("TacticName", ""), first.get("LayerType", "")
+    types = " ".join(value for key, value in pairs if key in _TYPE_KEYS)
+    precisions = {precision for precision, words in _TYPES.items() if words.search(types)}
     if _TF32_KERNEL.search(kernel):
         precisions = (precisions - {"fp32"}) | {"tf32"}
-    return Layer(first.get("Name", ""), frozenset(precisions), kernel)
+    layer = Layer(name, frozenset(precisions), kernel, kind)
+    return layer if asked is None else _held_against(layer, first.get("Metadata", ""), asked)
+
+
+def _held_against(layer: Layer, metadata: str, asked: Asked) -> Layer:
+    nodes = tuple(dict.fromkeys(_ONNX_LAYER.findall(metadata))) or tuple(layer.name.split(" + "))
+    nodes = nodes if all(name in asked.nodes for name in nodes) else ()
+    # A copy into or out of a layer is named after it, and converts between its types and its neighbours'.
+    moves = any(word in f"{layer.kind} {'' if nodes else layer.name}".lower() for word in _MOVING)
+    products = frozenset(asked.products[name] for name in nodes if asked.products.get(name))
+    return replace(
+        layer,
+        nodes=nodes,
+        asked=asked.anywhere if moves else asked.of(nodes),
+        products=frozenset() if moves else products,
+    )
 
 
 def _fields(data: object) -> list[tuple[str, str]]:
@@ -88,54 +159,78 @@ def _fields(data: object) -> list[tuple[str, str]]:
     own = [
         (key, value)
         for key, value in data.items()
-        if key in ("Name", "Format/Datatype", "Type", "TacticName") and isinstance(value, str)
+        if key in ("Name", "LayerType", "Metadata", "TacticName", *_TYPE_KEYS) and isinstance(value, str)
     ]
     return own + [pair for value in data.values() for pair in _fields(value)]
 
 
-def check_precisions(layers: tuple[Layer, ...], precision: str) -> None:
-    """Raises `EngineError` where a layer computes in less than `precision` (`fp32` or `tf32`) allows.
+def check_precisions(layers: tuple[Layer, ...], precision: str, command: str = "ganexport to-trt NAME.gan") -> None:
+    """Raises `EngineError` where a layer got another precision than the graph asks of its nodes, or where the
+    inspector tells of no layer what it got.
 
-    `tf32` allows TF32 and does not demand it: TensorRT takes it where it is faster.
+    Args:
+        command: what builds the engine again.
     """
-    allowed = {"fp32"} | ({"tf32"} if precision == "tf32" else set())
-    wrong = [layer for layer in layers if layer.precisions - allowed]
+    if layers and not any(layer.precisions for layer in layers):
+        raise EngineError(
+            "TensorRT's inspector does not tell which precision the layers got, so the engine is not kept",
+            got=f"{len(layers)} layers, as {layers[0].name!r}",
+            remedy=f"do it again with: {command} --json",
+        )
+    wrong = [(layer, layer.differs(precision == "tf32")) for layer in layers]
+    wrong = [(layer, differs) for layer, differs in wrong if differs]
     if wrong:
-        shown = [f"{w.name}: {', '.join(sorted(w.precisions - allowed))} {w.kernel}".rstrip() for w in wrong[:5]]
+        is_tf32 = precision == "fp32" and all(differs == {"tf32"} for _, differs in wrong)
+        tf32 = "ask for --precision tf32 if that precision will do; " if is_tf32 else ""
+        shown = [
+            f"{w.name}: {', '.join(sorted(w.precisions))}, asked {', '.join(sorted(w.products or w.asked))} {w.kernel}"
+            for w, _ in wrong[:5]
+        ]
         more = [f"and {len(wrong) - 5} more"] if len(wrong) > 5 else []
         raise EngineError(
             f"TensorRT built {len(wrong)} of {len(layers)} layers in another precision than {precision}",
-            got="\n            ".join(shown + more),
-            expected=", ".join(sorted(allowed)),
-            remedy="this engine is not kept; ask for --precision tf32 if that precision will do"
-            if precision == "fp32" and all(w.precisions <= {"fp32", "tf32"} for w in wrong)
-            else "this engine is not kept",
+            got="\n            ".join(s.rstrip() for s in shown + more),
+            expected="what the graph asks",
+            remedy=f"this engine is not kept; {tf32}every layer is told by: {command} --json",
         )
 
 
-def readback_from_engine(built: BuiltEngine, spec: GeneratorSpec) -> ReadBack:
-    """Opens a plan that was built here a moment ago and reads it back.
+def readback_from_engine(built: BuiltEngine, spec: GeneratorSpec, model: bytes) -> ReadBack:
+    """Opens a plan that was built here a moment ago and reads it back; `check_precisions` judges what it got.
+
+    Args:
+        model: the graph that it was built from.
 
     Raises:
-        EngineError: it does not load, or differs from what was asked in its tensors, profiles or precisions.
+        EngineError: it does not load, or differs from what was asked in its tensors, profiles or compatibilities.
     """
     import tensorrt as trt
 
     name = "just built"
+    asked = asked_of_graph(model)
     use_gpu(built.gpu.index)
     with captured_messages() as messages:
-        runtime = trt.Runtime(shared_logger())
+        runtime = runtime_for(built.options.version_compatible)
         engine = runtime.deserialize_cuda_engine(built.plan)
         if engine is None:
             raise EngineError("TensorRT does not load the engine that it just built", got="; ".join(messages.errors))
         check_tensors(engine, spec, name)
         _check_profiles(engine, built, spec)
+        _check_compatibilities(engine, built)
         inspector = engine.create_engine_inspector()
         texts = [inspector.get_layer_information(i, trt.LayerInformationFormat.JSON) for i in range(engine.num_layers)]
         device_memory_bytes = int(engine.device_memory_size_v2)
-    layers = tuple(layer_from_text(text) for text in texts)
-    check_precisions(layers, built.options.precision)
-    return ReadBack(layers, device_memory_bytes)
+    return ReadBack(tuple(layer_from_text(text, asked) for text in texts), device_memory_bytes)
+
+
+def _check_compatibilities(engine: trt.ICudaEngine, built: BuiltEngine) -> None:
+    level = engine.hardware_compatibility_level.name
+    for what, found, wanted in (
+        ("hardware compatibility", level, HARDWARE_LEVELS[built.options.hardware]),
+        ("refit", engine.refittable, built.options.refittable),
+    ):
+        if found != wanted:
+            raise EngineError(f"the engine has another {what} than was asked", got=found, expected=wanted)
 
 
 def _check_profiles(engine: trt.ICudaEngine, built: BuiltEngine, spec: GeneratorSpec) -> None:

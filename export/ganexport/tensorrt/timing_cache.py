@@ -10,13 +10,17 @@ native code; we find it before, in a header of our own, and so an edited or trun
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ganruntime.errors import EngineError, InputError, OutputError
+from ganruntime.errors import InputError, OutputError
 from ganruntime.files import write_atomically
 from ganruntime.sessions.cuda import Gpu
 
@@ -68,8 +72,7 @@ class TimingCacheFile:
         """TensorRT's bytes; empty where the file does not exist yet.
 
         Raises:
-            EngineError: the file is of another TensorRT, GPU or CUDA.
-            InputError: the file is not a timing cache of ours, or is damaged.
+            InputError: the file is of another TensorRT, GPU or CUDA, is not a timing cache of ours, or is damaged.
         """
         try:
             data = self.path.read_bytes()
@@ -87,7 +90,7 @@ class TimingCacheFile:
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise self._damaged("has a header that cannot be read", str(error)) from error
         if found != self.key:
-            raise EngineError(
+            raise InputError(
                 f"timing cache {self.path} is of another environment",
                 got=found,
                 expected=self.key,
@@ -97,6 +100,22 @@ class TimingCacheFile:
         if hashlib.sha256(blob).hexdigest() != sha256:
             raise self._damaged("is damaged: its hash does not match", f"{len(blob)} bytes")
         return blob
+
+    @contextlib.contextmanager
+    def one_writer(self) -> Iterator[None]:
+        """Holds a lock while the file is read, added to and written: builds that share it lose none of their timings.
+
+        Raises:
+            OutputError: the folder cannot be opened.
+        """
+        with contextlib.ExitStack() as closing:
+            try:
+                descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+                closing.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except OSError as error:
+                raise OutputError(f"timing cache {self.path}: cannot be locked", got=error.strerror) from error
+            yield
 
     def write(self, blob: bytes) -> None:
         """Writes it whole or not at all. Raises `OutputError`."""

@@ -84,7 +84,9 @@ def metadata_of(data: bytes, name: str) -> dict[str, str]:
 
 def _entry(view: memoryview, name: str) -> tuple[str, str]:
     """A StringStringEntryProto: key 1, value 2."""
-    texts = {n: bytes(piece).decode("utf-8", "replace") for n, wire, _, piece in fields_of(view, name) if wire == _BYTES}
+    texts = {
+        n: bytes(piece).decode("utf-8", "replace") for n, wire, _, piece in fields_of(view, name) if wire == _BYTES
+    }
     return texts.get(1, ""), texts.get(2, "")
 
 

@@ -24,6 +24,7 @@ from ganruntime.sessions.tensorrt_library import (
     DTYPES,
     captured_messages,
     dtype_from_tensorrt,
+    is_stand_in,
     require_tensorrt,
     runtime_for,
     version_numbers,
@@ -93,7 +94,7 @@ class TensorRTSession(Session):
             # A stripped engine has no weights of its own: they stand once in the bundle, in the graph.
             weights = bundle.graph(graph) if record.stripped and graph is not None else None
             self._load(bundle.read(variant.file) if plan is None else plan, record, weights, rebuild)
-            self._profile_of = self._match_buckets(rebuild)
+            self._profile_of = self._match_buckets(record)
             self._stream = Stream()
             largest = self.buckets[-1]
             for tensor in (*self.spec.inputs, *self.spec.outputs):
@@ -128,7 +129,7 @@ class TensorRTSession(Session):
                 )
             self._context = context
 
-    def _match_buckets(self, rebuild: str) -> dict[int, int]:
+    def _match_buckets(self, record: EngineRecord) -> dict[int, int]:
         """{bucket: index of its profile}, the tuned one where there is one."""
         engine = self._engine
         if engine is None:
@@ -145,7 +146,8 @@ class TensorRTSession(Session):
                     f"{bucket} is not a batch that the engine {self.variant.name} takes",
                     got=f"input {self.spec.inputs[0].name!r} of [{bucket}, ...]",
                     expected=" or ".join(f"{low} to {high}" if low < high else f"{low}" for low, high in ranges),
-                    remedy=f"add the batch: {rebuild}",
+                    remedy="add the batch: "
+                    + rebuild_command(self.variant, record, self._bundle, sorted({*record.batches, bucket})),
                 )
             profile_of[bucket] = min(fits)[1]
         return profile_of
@@ -246,14 +248,12 @@ def first_that_fits(variants: Sequence[Variant], device: str = "cuda") -> Varian
         MissingDependencyError, DeviceError: as for the session.
     """
     version, gpu = require_tensorrt(), gpu_from_index(parse_device(device)[1])
-    for variant in variants:
+    fitting = [v for v in variants if v.engine is not None and _misfit(v.engine, version, gpu) is None]
+    for variant in fitting:
         record = variant.engine
         if record and (record.tensorrt, record.compute_capability) == (version, gpu.compute_capability):
             return variant
-    for variant in variants:
-        if variant.engine and _misfit(variant.engine, version, gpu) is None:
-            return variant
-    return variants[0]
+    return (fitting or list(variants))[0]
 
 
 def check_environment(record: EngineRecord, variant: Variant, version: str, gpu: Gpu, rebuild: str) -> None:
@@ -296,7 +296,8 @@ def _misfit(record: EngineRecord, version: str, gpu: Gpu) -> tuple[str, str, str
 def _runs_on_version(record: EngineRecord, version: str) -> bool:
     """Version-compatible engines run on later releases of 10 and 11; none runs on an older one."""
     built, here = version_numbers(record.tensorrt), version_numbers(version)
-    return record.version_compatible and built[0] in (10, 11) and here[0] in (10, 11) and built <= here
+    same_maker = is_stand_in(record.tensorrt) == is_stand_in(version)
+    return record.version_compatible and same_maker and built[0] in (10, 11) and here[0] in (10, 11) and built <= here
 
 
 def _runs_on_gpu(record: EngineRecord, gpu: Gpu) -> bool:

@@ -31,8 +31,13 @@ def refit_from_graph(engine: trt.ICudaEngine, graph: bytes, name: str, remedy: s
     if not engine.refittable:
         raise EngineError(f"the engine {name} takes no new weights", got="built without --refittable", remedy=remedy)
     with captured_messages() as messages:
-        refitter = trt.Refitter(engine, shared_logger())
-        parser = trt.OnnxParserRefitter(refitter, shared_logger())
+        try:
+            refitter = trt.Refitter(engine, shared_logger())
+            parser = trt.OnnxParserRefitter(refitter, shared_logger())
+        except TypeError as error:  # pybind11: "factory function returned nullptr"
+            raise _failed(
+                name, "TensorRT's refitter does not start", messages.errors or [str(error)], remedy
+            ) from error
         # From memory and without a path, so that external data cannot be read from anywhere.
         if not parser.refit_from_bytes(graph):
             said = [" ".join(parser.get_error(i).desc().split()) for i in range(parser.num_errors)]

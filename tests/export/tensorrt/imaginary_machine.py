@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import os
 import sys
 import types
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_DESCRIPTION = "GANEXPORT_TEST_MACHINE"
 
 
 @dataclass
@@ -34,9 +40,15 @@ class Machine:
     forces_half: bool = False  # builds fp16 layers whatever the graph says
     wrong_at_batch: int | None = None  # an engine that computes something else at this batch
     drops_dynamic_profile: bool = False
+    ignores_hardware_level: bool = False  # builds for this GPU only, whatever was asked
+    says_no_types: bool = False  # an inspector that tells of no layer what it got
+    refitter_starts: bool = True
+    refit_leaves: tuple[str, ...] = ()  # weights that a refit finds no values for
+    refit_drops: tuple[str, ...] = ()  # weights that refittable engines take for zero, as TensorRT 11.3.0 does
     context_fits: bool = True
     execute_fails: bool = False
     at_step: Callable[[int], None] | None = None  # called at each step of a build, on the builder's thread
+    step_code: str = ""  # the same for a machine in another process: Python code, which may use `step` and `say`
     # What is held at present, and what has been done.
     allocations: dict[int, np.ndarray] = field(default_factory=dict)
     streams: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
@@ -44,8 +56,24 @@ class Machine:
     profile_switches: list[int] = field(default_factory=list)
     deserialised: int = 0
 
+    def describe(self, monkeypatch: Any, folder: Path) -> None:
+        """Gives processes that this one starts a machine like this one, and has engines built in one."""
+        from ganexport.tensorrt.isolated import run_isolated
+
+        kept = ("version", "gpus", "driver_cuda", "runtime_cuda", "unsupported", "build_errors", "forces_tf32")
+        description = {k: v for k, v in asdict(self).items() if k in (*kept, "ignores_hardware_level", "step_code")}
+        (folder / "machine.json").write_text(json.dumps(description))
+        monkeypatch.setenv(_DESCRIPTION, str(folder / "machine.json"))
+        monkeypatch.syspath_prepend(str(Path(__file__).parent / "stand_in"))
+        for module in ("into_bundle", "refit_bundle"):
+            monkeypatch.setattr(f"ganexport.tensorrt.{module}.run_isolated", run_isolated)
+
     def install(self, monkeypatch: Any) -> Machine:
-        """Puts the double in place of the modules for one test."""
+        """Puts the double in place of the modules for one test; engines are built in this process."""
+        from ganexport.tensorrt.job import run_job
+
+        for module in ("into_bundle", "refit_bundle"):
+            monkeypatch.setattr(f"ganexport.tensorrt.{module}.run_isolated", run_job)
         cuda, bindings = types.ModuleType("cuda"), types.ModuleType("cuda.bindings")
         from cuda_double import cuda_runtime
         from tensorrt_double import tensorrt
@@ -56,3 +84,15 @@ class Machine:
         for name, module in (modules | {"tensorrt": tensorrt(self)}).items():
             monkeypatch.setitem(sys.modules, name, module)
         return self
+
+
+@functools.cache
+def described_machine() -> Machine:
+    """The machine that `Machine.describe` described, in a process that it started."""
+    description = json.loads(Path(os.environ[_DESCRIPTION]).read_text())
+    gpus = [FakeGpu(**gpu) for gpu in description.pop("gpus")]
+    machine = Machine(gpus=gpus, **description)
+    code = machine.step_code
+    if code:
+        machine.at_step = lambda step: exec(code, {"step": step, "machine": machine})
+    return machine

@@ -10,7 +10,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from ganexport.golden import golden_from_reference
-from ganruntime.bundle import Bundle, GoldenRecord, Variant, bundle_written, read_bundle
+from ganruntime.bundle import Bundle, GoldenRecord, Variant, bundle_changed, bundle_written, read_bundle
 from ganruntime.spec import GeneratorSpec, Image, Label, Latent, TensorSpec
 
 LATENT, CLASSES, CHANNELS, SIZE = 16, ("zero", "one", "two"), 8, 8
@@ -59,6 +59,40 @@ def onnx_generator(*, labelled: bool = False, batch: int | str = "batch", seed: 
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     return model.SerializeToString()
+
+
+def half_generator(*, seed: int = 0, half: tuple[str, ...] = ("Gemm", "ConvTranspose")) -> bytes:
+    """The same with the nodes named in `half` in float16: cast into it before, and out of it after them."""
+    model = onnx.load_from_string(onnx_generator(seed=seed))
+    nodes, weights = [], {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in half:
+            nodes.append(node)
+            continue
+        inner = [f"{name}_half" for name in node.input]
+        for name, cast in zip(node.input, inner, strict=True):
+            if name in weights:
+                weights[cast] = numpy_helper.from_array(
+                    numpy_helper.to_array(weights.pop(name)).astype(np.float16), cast
+                )
+            else:
+                nodes.append(helper.make_node("Cast", [name], [cast], name=f"{node.name}_in", to=TensorProto.FLOAT16))
+        out = node.output[0]
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        nodes.append(helper.make_node(node.op_type, inner, [f"{out}_half"], name=node.name, **attributes))
+        nodes.append(helper.make_node("Cast", [f"{out}_half"], [out], name=f"{node.name}_out", to=TensorProto.FLOAT))
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(weights.values())
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def add_half(path: Path) -> None:
+    """Puts an fp16 graph beside the fp32 one."""
+    with bundle_changed(path) as draft:
+        draft.add("model.fp16.onnx", half_generator())
+        draft.put_variant(Variant("fp16", "fp16", "onnx", "model.fp16.onnx"))
 
 
 def write_bundle(path: Path, *, labelled: bool = False, name: str = "tiny", seed: int = 0) -> Bundle:

@@ -25,6 +25,7 @@ from tensorrt_double_types import (
     DataType,
     Dims,
     ErrorCode,
+    HardwareCompatibilityLevel,
     IHostMemory,
     ILogger,
     INetworkDefinition,
@@ -101,6 +102,7 @@ def tensorrt(machine: Machine) -> types.ModuleType:
             self.progress_monitor: IProgressMonitor | None = None
             self.profiling_verbosity = ProfilingVerbosity.LAYER_NAMES_ONLY
             self.builder_optimization_level = 3
+            self.hardware_compatibility_level = HardwareCompatibilityLevel.NONE
 
         def set_flag(self, flag: BuilderFlag) -> None:
             self._flags.add(flag)
@@ -194,7 +196,19 @@ def tensorrt(machine: Machine) -> types.ModuleType:
             profiles = [{k: [list(d) for d in v] for k, v in p._shapes.items()} for p in config._profiles]
             if machine.drops_dynamic_profile:
                 profiles.pop()
+            level = config.hardware_compatibility_level
+            if machine.ignores_hardware_level:
+                level = HardwareCompatibilityLevel.NONE
+            refittable, stripped = BuilderFlag.REFIT in config._flags, BuilderFlag.STRIP_PLAN in config._flags
+            if refittable:
+                _zero_weights(graph, machine.refit_drops)
+            if stripped:
+                _zero_weights(graph, None)
             header = identity() | {
+                "hardware": level.name,
+                "version_compatible": BuilderFlag.VERSION_COMPATIBLE in config._flags,
+                "refittable": refittable,
+                "weights_missing": stripped,
                 "tf32": tf32,
                 "half": machine.forces_half,
                 "detailed": config.profiling_verbosity is ProfilingVerbosity.DETAILED,
@@ -209,8 +223,7 @@ def tensorrt(machine: Machine) -> types.ModuleType:
                     "strongly_typed": network._strongly_typed,
                 }
             )
-            body = json.dumps(header).encode() + b"\n" + graph.SerializeToString()
-            return IHostMemory(PLAN_MAGIC + body)
+            return IHostMemory(_plan(header, graph))
 
     class EngineInspector:
         def __init__(self, engine: ICudaEngine) -> None:
@@ -222,12 +235,22 @@ def tensorrt(machine: Machine) -> types.ModuleType:
                 return f'"{node.name}"'
             kind = "Half" if self._engine._header["half"] else "Float"
             factors = "tf32f32_tf32f32_f32" if self._engine._header["tf32"] else "f32f32_f32f32_f32"
+            types = self._engine._types
+            if not machine.forces_half:
+                kind = {"float16": "Half", "bfloat16": "BF16", "int64": "Int64"}.get(
+                    types.get(node.output[0], ""), kind
+                )
+            if machine.says_no_types:
+                kind, factors = "N/A due to dynamic shapes", "unknown"
             heavy = node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+            if kind == "Half":
+                factors = "f16f16_f16f16_f16"
             layer = {
-                "Name": node.name,
+                "Name": node.name + ("" if heavy else " + something fused"),
                 "LayerType": node.op_type,
                 "Inputs": [{"Name": n, "Format/Datatype": "N/A due to dynamic shapes"} for n in node.input],
-                "Outputs": [{"Name": n, "Format/Datatype": kind} for n in node.output],
+                "Outputs": [{"Name": n, **_typed(kind)} for n in node.output],
+                "Metadata": f"[ONNX Layer: {node.name}]",
                 "TacticName": f"sm80_xmma_fprop_implicit_gemm_{factors}_nhwckrsc" if heavy else "",
             }
             return json.dumps(layer | ({"Weights": {"Type": kind, "Count": 1}} if heavy else {}))
@@ -239,9 +262,25 @@ def tensorrt(machine: Machine) -> types.ModuleType:
             self._model = onnx.load_from_string(model)
             self._inputs = {t.name: t for t in tensors_of(self._model.graph.input)}
             self._outputs = {t.name: t for t in tensors_of(self._model.graph.output)}
+            self._types = _types_of(self._model)
+            self._take_weights()
+
+        def _take_weights(self) -> None:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
+            model = self._model.SerializeToString()
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+        @property
+        def refittable(self) -> bool:
+            return bool(self._header["refittable"])
+
+        @property
+        def hardware_compatibility_level(self) -> HardwareCompatibilityLevel:
+            return HardwareCompatibilityLevel[self._header["hardware"]]
+
+        def serialize(self) -> IHostMemory:
+            return IHostMemory(_plan(self._header, self._model))
 
         @property
         def num_io_tensors(self) -> int:
@@ -341,6 +380,7 @@ def tensorrt(machine: Machine) -> types.ModuleType:
             if not machine.builder_starts:
                 raise TypeError("pybind11::init(): factory function returned nullptr")
             super().__init__(logger)
+            self.engine_host_code_allowed = False
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
             machine.deserialised += 1
@@ -350,12 +390,78 @@ def tensorrt(machine: Machine) -> types.ModuleType:
                 return None
             line, _, model = data[len(PLAN_MAGIC) :].partition(b"\n")
             header = json.loads(line)
-            if {k: header[k] for k in identity()} != identity():
+            gpu = machine.gpus[0]
+            built, here = (
+                tuple(int(n) for n in v.split("+")[0].split(".")) for v in (header["version"], machine.version)
+            )
+            if header["version_compatible"]:
+                if not self.engine_host_code_allowed:
+                    self._error("Plan has host code, and engineHostCodeAllowed is false")
+                    return None
+                fits = built <= here and here[0] - built[0] in (0, 1)
+            else:
+                fits = header["version"] == machine.version
+            same_gpu = header["capability"] == [gpu.major, gpu.minor]
+            if not fits or not (same_gpu or (header["hardware"] == "AMPERE_PLUS" and gpu.major >= 8)):
                 self._error("The engine plan file is generated on an incompatible device or version")
                 return None
             return ICudaEngine(header, model, self._logger)
 
+    class Refitter(Logged):
+        def __init__(self, engine: ICudaEngine, logger: ILogger) -> None:
+            if not machine.refitter_starts:
+                raise TypeError("pybind11::init(): factory function returned nullptr")
+            super().__init__(logger)
+            self._engine = engine
+            self._new: dict[str, Any] = {}
+
+        def get_missing_weights(self) -> list[str]:
+            weights = _weights(self._engine._model)
+            return [name for name in weights if name not in self._new or name in machine.refit_leaves]
+
+        def refit_cuda_engine(self) -> bool:
+            if self.get_missing_weights():
+                return False
+            model = self._engine._model
+            for tensor in model.graph.initializer:
+                if tensor.name in self._new and tensor.name not in machine.refit_drops:
+                    tensor.CopyFrom(self._new[tensor.name])
+            if self._engine._header["tf32"]:
+                _round_weights_to_tf32(model)
+            self._engine._take_weights()
+            return True
+
+    class OnnxParserRefitter(Logged):
+        def __init__(self, refitter: Refitter, logger: ILogger) -> None:
+            super().__init__(logger)
+            self._refitter = refitter
+            self._errors: list[ParserError] = []
+
+        @property
+        def num_errors(self) -> int:
+            return len(self._errors)
+
+        def get_error(self, index: int) -> ParserError:
+            return self._errors[index]
+
+        def refit_from_bytes(self, model: bytes, path: str | None = None) -> bool:
+            new = {t.name: t for t in onnx.load_from_string(model).graph.initializer}
+            for name, old in _weights(self._refitter._engine._model).items():
+                if name not in new or list(new[name].dims) != list(old.dims):
+                    said = f"{name} has {list(new[name].dims) if name in new else 'gone'}, not {list(old.dims)}"
+                    self._errors.append(ParserError(-1, "", "", ErrorCode.REFIT_FAILED, said))
+            self._refitter._new = new
+            return not self._errors
+
+    def _typed(kind: str) -> dict[str, str]:
+        # One field up to TensorRT 10, two from 11 on.
+        if machine.version.startswith("10."):
+            return {"Format/Datatype": kind}
+        return {"Format": "kLINEAR", "DataType": kind}
+
     for thing in (
+        Refitter,
+        OnnxParserRefitter,
         BuilderFlag,
         NetworkDefinitionCreationFlag,
         MemoryPoolType,
@@ -363,6 +469,7 @@ def tensorrt(machine: Machine) -> types.ModuleType:
         LayerInformationFormat,
         TensorIOMode,
         ErrorCode,
+        HardwareCompatibilityLevel,
         DataType,
         ILogger,
         IProgressMonitor,
@@ -393,3 +500,27 @@ def _round_weights_to_tf32(model: Any) -> None:
         bits = numpy_helper.to_array(tensor).copy().view(np.uint32)
         rounded = ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
+
+
+def _plan(header: dict[str, Any], model: Any) -> bytes:
+    return PLAN_MAGIC + json.dumps(header).encode() + b"\n" + model.SerializeToString()
+
+
+def _weights(model: Any) -> dict[str, Any]:
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    return {t.name: t for t in model.graph.initializer if t.data_type in floats}
+
+
+def _zero_weights(model: Any, names: tuple[str, ...] | None) -> None:
+    """Takes weights out: those named, or all of them."""
+    for name, tensor in _weights(model).items():
+        if names is None or name in names:
+            values = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros_like(values), name))
+
+
+def _types_of(model: Any) -> dict[str, str]:
+    inferred = onnx.shape_inference.infer_shapes(model)
+    values = [*inferred.graph.value_info, *inferred.graph.output]
+    names = {1: "float32", 10: "float16", 16: "bfloat16", 7: "int64"}
+    return {v.name: names.get(v.type.tensor_type.elem_type, "") for v in values}

@@ -22,7 +22,16 @@ class PybindEnum(enum.Enum):
 
 
 class BuilderFlag(PybindEnum):
+    REFIT = 4
     TF32 = 7
+    VERSION_COMPATIBLE = 13
+    STRIP_PLAN = 19
+
+
+class HardwareCompatibilityLevel(PybindEnum):
+    NONE = 0
+    AMPERE_PLUS = 1
+    SAME_COMPUTE_CAPABILITY = 2
 
 
 class NetworkDefinitionCreationFlag(PybindEnum):
@@ -50,6 +59,7 @@ class TensorIOMode(PybindEnum):
 
 class ErrorCode(PybindEnum):
     INVALID_GRAPH = 5
+    REFIT_FAILED = 14
     UNSUPPORTED_NODE = 8
 
 
@@ -173,6 +183,13 @@ class ITimingCache:
 
     def serialize(self) -> IHostMemory:
         return IHostMemory(json.dumps(self._content).encode())
+
+    def combine(self, input_cache: ITimingCache, ignore_mismatch: bool) -> bool:
+        ours, theirs = ({**c._content, "timings": None} for c in (self, input_cache))
+        if not ignore_mismatch and ours != theirs:
+            return False
+        self._content["timings"] = input_cache._content["timings"] | self._content["timings"]
+        return True
 
 
 class INetworkDefinition:

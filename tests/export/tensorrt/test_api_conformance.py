@@ -161,6 +161,7 @@ def attributes_of_unknown_types(checked: Checked, path: Path) -> set[int]:
 def test_our_uses_are_found() -> None:
     names = {path.name for path in sources()}
     assert names >= {"cuda.py", "tensorrt.py", "tensorrt_library.py", "engine_builder.py", "readback.py", "progress.py"}
+    assert names >= {"refit.py", "tensorrt_refit.py"}
 
 
 def test_every_use_is_in_the_bindings(checked: Checked) -> None:

@@ -57,7 +57,7 @@ def test_one_profile_per_bucket_and_a_dynamic_one() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"precision": "fp16"}, "--precision is not one that to-trt builds"),
+        ({"precision": "fp8"}, "--precision is not one that to-trt builds"),
         ({"buckets": ()}, "do not rise"),
         ({"buckets": (8, 1)}, "do not rise"),
         ({"buckets": (1, 1)}, "do not rise"),

@@ -17,6 +17,7 @@ from tensorrt_bundles import GOLDEN_LATENTS, onnx_generator, spec_of, write_bund
 
 from ganexport.tensorrt.engine_builder import engine_from_onnx
 from ganexport.tensorrt.into_bundle import engine_into_bundle, proof_batches
+from ganexport.tensorrt.job import run_job
 from ganexport.tensorrt.options import BuildOptions, Profile
 from ganexport.tensorrt.readback import readback_from_engine
 from ganruntime.bundle import bundle_changed, read_bundle
@@ -151,7 +152,7 @@ def test_tf32_in_an_fp32_engine_is_found(machine: Machine, bundle_path: Path) ->
     machine.forces_tf32 = True
     with pytest.raises(EngineError, match="2 of 4 layers in another precision than fp32") as caught:
         engine_into_bundle(bundle_path, BuildOptions(buckets=(1,)))
-    assert "grow: tf32 sm80_xmma" in str(caught.value)
+    assert "grow: tf32, asked fp32 sm80_xmma" in str(caught.value)
     assert tree(bundle_path) == before
 
 
@@ -175,6 +176,7 @@ def test_an_engine_wrong_at_one_batch_is_not_added(machine: Machine, bundle_path
     with pytest.raises(ParityError, match="not added to the bundle") as caught:
         engine_into_bundle(bundle_path, BuildOptions(buckets=BUCKETS))
     assert "largest error" in str(caught.value)
+    assert f"do it again with: ganexport to-trt {bundle_path} --precision fp32 --batch 1,4,8" in str(caught.value)
     assert tree(bundle_path) == before
 
 
@@ -190,6 +192,7 @@ def test_unsupported_operator_names_every_node(machine: Machine, bundle_path: Pa
         engine_into_bundle(bundle_path, BuildOptions(buckets=(1,)))
     assert "node 2 'grow' (ConvTranspose)" in str(caught.value)
     assert "node 3 'squash' (Tanh): UNSUPPORTED_NODE: No importer registered" in str(caught.value)
+    assert f"ganexport to-trt {bundle_path} --check" in str(caught.value)
 
 
 OUT_OF_MEMORY = [
@@ -256,11 +259,12 @@ def test_readback_refuses_what_does_not_load(machine: Machine) -> None:
     from dataclasses import replace
 
     built = engine_from_onnx(onnx_generator(), spec_of(), BuildOptions(buckets=(1, 2)))
-    readback_from_engine(built, spec_of())
+    readback_from_engine(built, spec_of(), onnx_generator())
     with pytest.raises(EngineError, match="does not load the engine that it just built"):
-        readback_from_engine(replace(built, plan=b"junk"), spec_of())
+        readback_from_engine(replace(built, plan=b"junk"), spec_of(), onnx_generator())
+    others = (Profile(1, 1, 1), Profile(3, 3, 3), Profile(1, 2, 2))
     with pytest.raises(EngineError, match="profile 1 has another range for 'z'"):
-        readback_from_engine(replace(built, profiles=(Profile(1, 1, 1), Profile(3, 3, 3), Profile(1, 2, 2))), spec_of())
+        readback_from_engine(replace(built, profiles=others), spec_of(), onnx_generator())
 
 
 # --- what is missing --------------------------------------------------------------------------------------------------
@@ -269,7 +273,7 @@ def test_readback_refuses_what_does_not_load(machine: Machine) -> None:
 def test_without_tensorrt(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(MissingDependencyError, match="TensorRT is not installed") as caught:
-        engine_into_bundle(bundle_path, BuildOptions())
+        engine_into_bundle(bundle_path, BuildOptions(), run=run_job)
     assert 'pip install "ganexport[trt]"' in str(caught.value)
 
 
@@ -311,7 +315,7 @@ def test_a_gpu_that_is_not_there(machine: Machine, bundle_path: Path) -> None:
 def test_tf32_needs_ampere(bundle_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Machine(gpus=[FakeGpu("Imaginary T4", 7, 5)]).install(monkeypatch)
     engine_into_bundle(bundle_path, BuildOptions(buckets=(1,)))
-    with pytest.raises(EngineError, match="Imaginary T4 has no TF32"):
+    with pytest.raises(DeviceError, match="Imaginary T4 has no TF32"):
         engine_into_bundle(bundle_path, BuildOptions(precision="tf32", buckets=(1,)))
 
 

@@ -65,8 +65,8 @@ def test_quotes_that_tensorrt_does_not_escape() -> None:
     assert layer_from_text(broken) == Layer("conv", frozenset({"fp16"}), "sm80_h16816")
 
 
-def layer(name: str, *precisions: str, kernel: str = "") -> Layer:
-    return Layer(name, frozenset(precisions), kernel)
+def layer(name: str, *precisions: str, kernel: str = "", asked: tuple[str, ...] = ("fp32",)) -> Layer:
+    return Layer(name, frozenset(precisions), kernel, asked=frozenset(asked))
 
 
 def test_fp32_allows_nothing_less_and_tf32_allows_both() -> None:
@@ -77,7 +77,7 @@ def test_fp32_allows_nothing_less_and_tf32_allows_both() -> None:
     check_precisions(rounded, "tf32")
     with pytest.raises(EngineError, match="1 of 3 layers in another precision than fp32") as caught:
         check_precisions(rounded, "fp32")
-    assert "c: tf32 sm80_tf32" in str(caught.value)
+    assert "c: tf32, asked fp32 sm80_tf32" in str(caught.value)
     assert "--precision tf32" in str(caught.value)
 
 

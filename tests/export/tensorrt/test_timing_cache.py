@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 from imaginary_machine import FakeGpu, Machine
+from tensorrt_bundles import write_bundle
 
 from ganexport.tensorrt.into_bundle import engine_into_bundle
 from ganexport.tensorrt.options import BuildOptions
 from ganexport.tensorrt.timing_cache import TimingCacheFile, TimingCacheKey
-from ganruntime.errors import EngineError, InputError
+from ganruntime.errors import InputError
 
 KEY = TimingCacheKey("11.4.0.106", "sm89", "NVIDIA L4", "13.0")
 
@@ -47,7 +48,7 @@ def test_a_folder_holds_one_file_per_environment(tmp_path: Path) -> None:
 )
 def test_another_environment_is_refused(tmp_path: Path, other: TimingCacheKey) -> None:
     TimingCacheFile.at(tmp_path / "cache", other).write(b"theirs")
-    with pytest.raises(EngineError, match="of another environment") as caught:
+    with pytest.raises(InputError, match="of another environment") as caught:
         TimingCacheFile.at(tmp_path / "cache", KEY).read()
     assert str(other) in str(caught.value)
     assert str(KEY) in str(caught.value)
@@ -87,7 +88,7 @@ def test_another_machines_cache_stops_the_build(bundle_path: Path, tmp_path: Pat
     before = cache.read_bytes()
     for changes in ({"version": "10.16.1.11+double"}, {"gpus": [FakeGpu("Imaginary H200", 9, 0)]}):
         machine = Machine(**changes).install(monkeypatch)  # type: ignore[arg-type]
-        with pytest.raises(EngineError, match="of another environment"):
+        with pytest.raises(InputError, match="of another environment"):
             engine_into_bundle(bundle_path, BuildOptions(buckets=(1,), timing_cache=cache))
         assert machine.builds == []
     assert cache.read_bytes() == before
@@ -98,6 +99,41 @@ def test_what_tensorrt_refuses_is_an_error(machine: Machine, bundle_path: Path, 
     key = TimingCacheKey.of(engine.built.tensorrt_version, engine.built.gpu)
     for blob in (b"not TensorRT's", b'{"version": "9.9", "capability": [1, 0], "timings": {}}'):
         TimingCacheFile.at(tmp_path / "cache", key).write(blob)
-        with pytest.raises(EngineError, match="refuses the timing cache") as caught:
+        with pytest.raises(InputError, match="refuses the timing cache") as caught:
             engine_into_bundle(bundle_path, BuildOptions(buckets=(1,), timing_cache=tmp_path / "cache"))
         assert "rm " in str(caught.value)
+
+
+def test_two_builds_at_once_keep_the_timings_of_both(machine: Machine, bundle_path: Path, tmp_path: Path) -> None:
+    """One reads the cache, another writes it meanwhile, the first writes: a third build finds what both timed."""
+    cache = tmp_path / "cache"
+    other = write_bundle(tmp_path / "other.gan", labelled=True).path
+    options = BuildOptions(buckets=(1,), timing_cache=cache)
+    built_meanwhile = False
+
+    def at_step(step: int) -> None:
+        nonlocal built_meanwhile
+        if not built_meanwhile:
+            built_meanwhile = True
+            engine_into_bundle(other, options)
+
+    machine.at_step = at_step
+    engine_into_bundle(bundle_path, options)
+    machine.at_step = None
+    for path in (bundle_path, other):
+        engine_into_bundle(path, options)
+        assert machine.builds[-1]["timed"] == 0
+
+
+def test_a_cache_that_was_damaged_meanwhile_is_not_written_over(
+    machine: Machine, bundle_path: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+
+    def at_step(step: int) -> None:
+        cache.write_bytes(b"another program's file")
+
+    machine.at_step = at_step
+    with pytest.raises(InputError, match="is not a timing cache that ganexport wrote"):
+        engine_into_bundle(bundle_path, BuildOptions(buckets=(1,), timing_cache=cache))
+    assert cache.read_bytes() == b"another program's file"

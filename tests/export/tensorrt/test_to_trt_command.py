@@ -10,6 +10,7 @@ import pytest
 from imaginary_machine import Machine
 
 from ganexport.commands import main
+from ganexport.tensorrt.job import run_job
 from ganruntime.bundle import read_bundle
 
 
@@ -48,7 +49,9 @@ def test_it_builds_and_says_what_it_did(
         (("--batch", "0"), 1, "'0' is not a batch size"),
         (("--batch", "many"), 1, "'many' is not a batch size"),
         (("--batch", "8,8"), 1, "8 stands there twice"),
-        (("--precision", "fp16"), 2, "'fp16' is not one of 'fp32', 'tf32'"),
+        (("--precision", "fp8"), 2, "'fp8' is not one of 'fp32', 'tf32'"),
+        (("--precision", "fp16"), 1, "has no fp16 graph to build an engine from"),
+        (("--target", "11.4"), 2, "--target goes with --check"),
         (("--device", "-1"), 1, "--device is not the index of a GPU"),
         (("--optimization-level", "9"), 1, "expected: 0 to 5"),
         (("--workspace-mib", "0"), 1, "--workspace-mib is not positive"),
@@ -80,6 +83,7 @@ def test_without_tensorrt_it_names_the_extra(
     bundle_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr("ganexport.tensorrt.into_bundle.run_isolated", run_job)
     code, _, err = run(capsys, bundle_path)
     assert code == 1
     assert 'pip install "ganexport[trt]"' in err
@@ -102,7 +106,7 @@ def test_ctrl_c_ends_with_130(
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ganexport.tensorrt.into_bundle.engine_from_onnx", interrupted)
+    monkeypatch.setattr("ganexport.tensorrt.into_bundle.run_isolated", interrupted)
     code, _, err = run(capsys, bundle_path)
     assert code == 130
     assert "stopped" in err
