@@ -1,4 +1,4 @@
-"""The boundary, proven where it matters: the wheel and one backend in an empty environment, and no torch to be found."""
+"""The boundary, proven where it matters: the wheel and one backend in an empty environment, and no torch there."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def run(python: Path, *arguments: str, code: int = 0) -> subprocess.CompletedPro
     return done
 
 
-def test_images_come_from_the_base_distribution_and_one_backend(bare_python: Path, bundle: Path, tmp_path: Path) -> None:
+def test_images_come_from_the_base_distribution_and_one_backend(bare_python: Path, bundle: Path) -> None:
     script = f"""
 import importlib.util, json, sys
 import ganruntime

@@ -153,12 +153,13 @@ class ParityMeter:
     """
 
     def __init__(self, tensor: TensorSpec, *, structure: bool = False) -> None:
-        """`structure`: measure SSIM too, of image outputs whose samples come whole; it costs more than all else."""
+        """`structure`: measure SSIM too, of images that come whole, each sample the first time that it comes: it costs
+        more than all else, and what a batch size changes is seen by the other figures."""
         self.tensor = tensor
         self.samples = 0
         self._structure = structure and isinstance(tensor.role, Image)
         self._sum_log_mse, self._exact_samples, self._worst_mse_sample = 0.0, 0, 0
-        self._ssim, self._sum_ssim, self._ssim_samples = 1.0, 0.0, 0
+        self._ssim, self._sum_ssim, self._ssim_samples, self._structured = 1.0, 0.0, 0, 0
         self._sampled = False
         self._max_abs, self._sum_abs, self._elements = 0.0, 0.0, 0
         self._worst_sample, self._worst_mse = 0, 0.0
@@ -196,8 +197,9 @@ class ParityMeter:
         self._peak = max(self._peak, float(np.abs(a).max()))
         self._add_mse(np.square(difference).mean(axis=1), first_sample)
         self._sampled = self._sampled or a.shape[1] < self.tensor.size
-        if self._structure and a.shape[1] == self.tensor.size:
+        if self._structure and a.shape[1] == self.tensor.size and first_sample >= self._structured:
             self._add_structure(reference, candidate)
+            self._structured = first_sample + n
         for spread, rows in zip(self._spreads, (a, b), strict=True):
             spread.add(rows)
 
@@ -216,7 +218,7 @@ class ParityMeter:
         pair = [np.asarray(x).reshape(shape).astype(np.float64) for x in (reference, candidate)]
         if role.layout == "HWC":
             pair = [x.transpose(0, 3, 1, 2) for x in pair]
-        found = ssim_of(pair[0], pair[1], role.range[1] - role.range[0])
+        found = ssim_of(pair[0], pair[1], *role.range)
         self._ssim = min(self._ssim, float(found.min()))
         self._sum_ssim += float(found.sum())
         self._ssim_samples += len(found)

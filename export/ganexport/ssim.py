@@ -15,36 +15,35 @@ _SIGMA, _K1, _K2 = 1.5, 0.01, 0.03
 
 
 def ssim_of(
-    reference: NDArray[np.floating], candidate: NDArray[np.floating], range_width: float
+    reference: NDArray[np.floating], candidate: NDArray[np.floating], low: float, high: float
 ) -> NDArray[np.float64]:
     """The mean SSIM of every image: float64 [N], at most 1; 0 for an image with values that are not finite.
 
     Args:
         reference, candidate: [N, C, H, W].
-        range_width: white less black.
+        low, high: black and white. Luminances count from black: in [-1, 1] grey would have none.
     """
-    n, channels, height, width = reference.shape
-    finite = np.isfinite(reference) & np.isfinite(candidate)  # [N, C, H, W]
-    # float32 would do for the products; the differences of squares below need more.
-    x = np.where(finite, reference, 0.0).astype(np.float64).reshape(n * channels, height, width)
-    y = np.where(finite, candidate, 0.0).astype(np.float64).reshape(n * channels, height, width)
-    rows, columns = _window_matrix(height), _window_matrix(width)
+    rows, columns = _window_matrix(reference.shape[2]), _window_matrix(reference.shape[3])
+    c1, c2 = (_K1 * (high - low)) ** 2, (_K2 * (high - low)) ** 2
+    found = np.zeros(len(reference))
 
-    def blurred(image: NDArray[np.float64]) -> NDArray[np.float64]:
-        """[P, H, W] -> [P, H', W']: both one-dimensional windows as matrix products."""
-        result: NDArray[np.float64] = rows @ (image @ columns.T)
+    def blurred(planes: NDArray[np.float64]) -> NDArray[np.float64]:
+        """[C, H, W] -> [C, H', W']: both one-dimensional windows as matrix products."""
+        result: NDArray[np.float64] = rows @ (planes @ columns.T)
         return result
 
-    mean_x, mean_y = blurred(x), blurred(y)
-    var_x = blurred(x * x) - mean_x * mean_x
-    var_y = blurred(y * y) - mean_y * mean_y
-    covariance = blurred(x * y) - mean_x * mean_y
-    c1, c2 = (_K1 * range_width) ** 2, (_K2 * range_width) ** 2
-    maps = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
-        (mean_x * mean_x + mean_y * mean_y + c1) * (var_x + var_y + c2)
-    )
-    means: NDArray[np.float64] = maps.reshape(n, -1).mean(axis=1)
-    return np.where(finite.reshape(n, -1).all(axis=1), means, 0.0)
+    # An image at a time: its planes stay in the cache, which halves the time.
+    for i, pair in enumerate(zip(reference, candidate, strict=True)):
+        x, y = (planes.astype(np.float64) - low for planes in pair)  # [C, H, W]
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            continue
+        mean_x, mean_y = blurred(x), blurred(y)
+        var_x = blurred(x * x) - mean_x * mean_x
+        var_y = blurred(y * y) - mean_y * mean_y
+        covariance = blurred(x * y) - mean_x * mean_y
+        luminance = (2 * mean_x * mean_y + c1) / (mean_x * mean_x + mean_y * mean_y + c1)
+        found[i] = (luminance * (2 * covariance + c2) / (var_x + var_y + c2)).mean()
+    return found
 
 
 def _window_matrix(side: int) -> NDArray[np.float64]:

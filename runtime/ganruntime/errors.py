@@ -4,6 +4,7 @@ GanError
 ├── SpecError (ValueError)             a generator spec is malformed
 ├── InputError (ValueError)            an argument, latent or option does not fit
 ├── DataError                          training data cannot be used
+├── TrainingError                      training cannot go on: it has diverged
 ├── CheckpointError                    a checkpoint cannot be read, or does not match
 ├── BundleError
 │   ├── BundleFormatError              the manifest is not one, or is of a newer schema
@@ -73,6 +74,10 @@ class InputError(GanError, ValueError):
 
 class DataError(GanError):
     """Training data cannot be used."""
+
+
+class TrainingError(GanError):
+    """Training cannot go on: it has diverged. The last good checkpoint is kept."""
 
 
 class CheckpointError(GanError):

@@ -18,7 +18,7 @@ from ganexport.benchmark.agreement import check_outputs, require_origin
 from ganexport.benchmark.contender import Arrays, Contender, EagerPyTorch, Runtime, RuntimeImages, contenders_for
 from ganexport.benchmark.environment import commit, environment, lines_from_environment
 from ganexport.benchmark.neighbours import Neighbours, NeighbourWatch
-from ganexport.benchmark.plot import DARK, LIGHT, png_from_result
+from ganexport.benchmark.plot import DARK, LIGHT, SIZE_PIXELS, png_from_result
 from ganexport.benchmark.result import BenchResult, ratio_text, text_from_result
 from ganexport.benchmark.rounds import Timing
 from ganexport.benchmark.scenarios import Settings, _reference, bench_bundle, pool_of, slices
@@ -198,7 +198,10 @@ def test_a_cache_would_be_found(bundle: Bundle, source_once: Source, monkeypatch
     found = bench_bundle(bundle, source_once, "x", Settings(batches=(1,), seconds=0.1, rounds=3, threads=1))
     assert not found.repeats["ganruntime"].passed
     assert found.repeats["ganruntime"].gain.median > 2
-    assert "NOT within 10 %: ganruntime" in text_from_result(found)
+    # On a busy machine another contender may be over the limit as well, by chance; this one always is, and is named.
+    (verdict,) = [line for line in text_from_result(found).splitlines() if "MLPerf TEST04" in line]
+    named = verdict.partition("NOT within 10 %: ")[2].partition(" (")[0].split(", ")
+    assert "ganruntime" in named
 
 
 def test_the_result_is_json_with_everything_in_it(result: BenchResult) -> None:
@@ -211,6 +214,29 @@ def test_the_result_is_json_with_everything_in_it(result: BenchResult) -> None:
     assert set(data["neighbours"]) == {"share", "quiet"}
     assert data["environment"]["versions"]["torch"] == torch.__version__
     assert data["bundle_manifest_sha256"] == result.bundle_manifest_sha256
+
+
+def test_a_result_comes_back_from_json(result: BenchResult) -> None:
+    data = json.loads(json.dumps(result.to_json()))
+    again = BenchResult.from_json(data)
+    assert again.to_json() == result.to_json()
+    assert text_from_result(again) == text_from_result(result)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema_version": 2},
+        {"offline": None},
+        {"offline": {"1": {"eager": {}}}},
+        {"repeats": 5},
+        {"agreement": {"one": {}}},
+        {"neighbours": {}},
+    ],
+)
+def test_json_that_is_no_result_is_refused(result: BenchResult, change: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"bench\.json"):
+        BenchResult.from_json(result.to_json() | change)
 
 
 def test_the_text_has_every_contender_and_what_to_know(result: BenchResult) -> None:
@@ -230,7 +256,7 @@ def test_ratios_are_written_with_three_digits(ratio: float, text: str) -> None:
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
 def test_the_plot_is_a_picture_of_all_contenders(result: BenchResult, theme: Any) -> None:
     picture = PIL.Image.open(io.BytesIO(png_from_result(result, theme))).convert("RGB")
-    assert picture.size == (1760, 720)
+    assert picture.size == SIZE_PIXELS
     colours = {colour for _, colour in picture.getcolors(1 << 24) or []}
     for colour in (theme.background, *theme.series):
         assert tuple(bytes.fromhex(colour[1:])) in colours

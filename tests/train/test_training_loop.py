@@ -18,12 +18,12 @@ import PIL.Image
 import pytest
 import torch
 
-from ganruntime.errors import CheckpointError, DataError, DeviceError, InputError, OutputError
+from ganruntime.errors import CheckpointError, DataError, DeviceError, InputError, OutputError, TrainingError
 from ganruntime.images import uint8_from_output
 from ganruntime.noise import latents
 from gantrain.checkpoint import load_generator, read_tensors
 from gantrain.data.source import ImageSource, source_from_name
-from gantrain.loop import TrainingError, train
+from gantrain.loop import train
 from gantrain.progress import ProgressLine, StepReport
 from gantrain.run_folder import sample_sheets
 from gantrain.stop_signals import TrainingStopped

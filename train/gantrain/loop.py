@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ganruntime.errors import GanError, InputError
+from ganruntime.errors import InputError, TrainingError
 from ganruntime.files import folder_written_atomically
 from ganruntime.images import sheet_from_images, uint8_from_output
 from ganruntime.noise import latents, stream_of
@@ -48,10 +48,6 @@ from gantrain.stop_signals import StopSignals, TrainingStopped
 from gantrain.training_state import TrainingState, load_state, save_state
 
 EARLY_SHEETS = (0, 100, 300)
-
-
-class TrainingError(GanError):
-    """Training cannot go on: it has diverged."""
 
 
 def train(

@@ -28,6 +28,8 @@ class Theme:
         return dict(zip(_ORDER, self.series, strict=True))[contender]
 
 
+DPI = 180
+SIZE_PIXELS = (1710, 792)  # twice as wide as a page's column, for dense screens
 _ORDER = ("eager", "eager_1_thread", "onnxruntime", "ganruntime", "ganruntime_uint8")
 
 
@@ -69,15 +71,15 @@ def style_axes(axes: Axes, theme: Theme, title: str, grid: str = "y") -> None:
     axes.yaxis.label.set(color=theme.faint, fontsize=9)
 
 
-def png_from_figure(figure: Figure, dpi: int = 160) -> bytes:
+def png_from_figure(figure: Figure) -> bytes:
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
     return file.getvalue()
 
 
 def png_from_result(result: BenchResult, theme: Theme = LIGHT) -> bytes:
-    """A PNG of about 1760 × 720 pixels. Raises `MissingDependencyError` without matplotlib."""
-    figure = new_figure(11.0, 4.5, theme)
+    """A PNG of `SIZE_PIXELS`. Raises `MissingDependencyError` without matplotlib."""
+    figure = new_figure(SIZE_PIXELS[0] / DPI, SIZE_PIXELS[1] / DPI, theme)
     left, right = figure.subplots(1, 2, width_ratios=(1.35, 1.0))
     _throughput(left, result, theme)
     _latency(right, result, theme)
@@ -126,7 +128,7 @@ def _latency(axes: Any, result: BenchResult, theme: Theme) -> None:
         axes.plot([found.p50_ms, found.p99_ms], [y, y], color=colour, linewidth=7, alpha=0.35, solid_capstyle="round")
         axes.plot([found.p50_ms, found.p90_ms], [y, y], color=colour, linewidth=7, solid_capstyle="round")
         axes.plot(found.p50_ms, y, "o", color=colour, markersize=10, markeredgecolor=theme.background)
-        text = f"{result.label(name)}   {found.p50_ms:.3g} · {found.p90_ms:.3g} · {found.p99_ms:.3g} ms"
+        text = f"{result.label(name)}:  {found.p50_ms:.3g} · {found.p90_ms:.3g} · {found.p99_ms:.3g} ms"
         axes.annotate(
             text, (0.0, y), (2, 13), xycoords=("axes fraction", "data"), textcoords="offset points",
             fontsize=8.5, color=theme.text, va="center",

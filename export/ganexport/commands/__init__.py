@@ -75,7 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
     click ends quietly with 1.
     """
     try:
-        ganexport.main(args=arguments, prog_name="ganexport", standalone_mode=False)
+        # Outside standalone mode click returns the code of ctx.exit(), and whatever else a command returns.
+        code = ganexport.main(args=arguments, prog_name="ganexport", standalone_mode=False)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
@@ -89,4 +90,4 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

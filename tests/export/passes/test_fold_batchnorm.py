@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx.helper as oh
 import pytest
-from small_graphs import graph_of, normal, operators, run
+from hand_made_graphs import graph_of, normal, operators, run
 
 from ganexport.passes.fold_batchnorm import fold_batchnorm
 

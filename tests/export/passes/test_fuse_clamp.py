@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx.helper as oh
 import pytest
-from small_graphs import graph_of, operators, run
+from hand_made_graphs import graph_of, operators, run
 
 from ganexport.passes.fuse_clamp import fuse_clamp
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from small_graphs import normal, operators, run
+from hand_made_graphs import normal, operators, run
 from torch import nn
 
 from ganexport.passes import pipeline

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx.helper as oh
-from small_graphs import graph_of, normal, operators, run
+from hand_made_graphs import graph_of, normal, operators, run
 
 from ganexport.passes.prune import prune
 

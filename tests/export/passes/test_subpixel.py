@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import onnx.helper as oh
 import pytest
-from small_graphs import graph_of, normal, operators, run
+from hand_made_graphs import graph_of, normal, operators, run
 
 from ganexport.passes.subpixel import convtranspose_to_subpixel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx.helper as oh
 import pytest
-from small_graphs import graph_of, run
+from hand_made_graphs import graph_of, run
 
 from ganexport.passes.uint8_head import add_uint8_head
 from ganruntime.images import uint8_from_output

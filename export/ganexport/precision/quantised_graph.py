@@ -1,0 +1,203 @@
+"""int8 graphs: explicit Q/DQ around the linear layers, symmetric, activations per tensor and weights per channel.
+
+One file for TensorRT, ONNX Runtime and OpenVINO:
+
+1. What a layer reads goes through QuantizeLinear and DequantizeLinear, int8 with zero point 0.
+2. Its weights are int8 constants behind a DequantizeLinear with one scale per output channel.
+3. Its bias stays float32. TensorRT refuses int32 behind a DequantizeLinear (onnx/onnx-tensorrt#850), and ONNX Runtime
+   makes the int32 bias of its kernels itself (since 1.21).
+4. Where only ReLU and the moving of data lie between two int8 layers, the first one's output goes through Q/DQ with
+   the second one's scale as well: ReLU and the second Q/DQ then change no bit, and the first layer can run in int8
+   from end to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from ganexport.passes.constants import constant_of, integer_of, is_used_once, new_initializer
+from ganexport.precision.ranges import ValueRange
+from ganexport.precision.thresholds import LEVELS
+
+_LINEAR = ("Conv", "Gemm", "MatMul")
+_MOVES = {
+    "Reshape",
+    "Transpose",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Slice",
+    "DepthToSpace",
+    "SpaceToDepth",
+    "Identity",
+}
+_KEEPS_GRID = _MOVES | {"Relu", "MaxPool"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that int8 kernels can run.
+
+    node: its name. reads: the value that it quantises. multiplications: per image.
+    """
+
+    node: str
+    op_type: str
+    reads: str
+    multiplications: int
+
+
+def named_nodes(model: ir.Model) -> None:
+    """Gives every node a name of its own: layers are told apart by it."""
+    taken: set[str] = set()
+    for node in model.graph:
+        base = node.name or f"{node.op_type}_{node.outputs[0].name}"
+        name, number = base, 1
+        while name in taken:
+            number += 1
+            name = f"{base}_{number}"
+        node.name = name
+        taken.add(name)
+
+
+def layers_of(model: ir.Model, ranges: Mapping[str, ValueRange]) -> list[Layer]:
+    """The layers of a graph, in its order: Conv, Gemm and MatMul with constant float32 weights."""
+    found = []
+    for node in model.graph:
+        if node.op_type not in _LINEAR or node.domain not in ("", "ai.onnx"):
+            continue
+        weight, source = constant_of(node.inputs[1]), node.inputs[0]
+        after = ranges.get(str(node.outputs[0].name))
+        if weight is None or weight.dtype != np.float32 or weight.ndim < 2 or source is None or after is None:
+            continue
+        if constant_of(source) is not None or (node.op_type == "MatMul" and weight.ndim != 2):
+            continue
+        if node.op_type == "Gemm" and integer_of(node, "transA", 0):
+            continue
+        per_output = weight[0].size if node.op_type == "Conv" else weight.shape[_channel_axis(node) ^ 1]
+        found.append(Layer(str(node.name), node.op_type, str(source.name), after.row_elements * int(per_output)))
+    return found
+
+
+def quantise(
+    model: ir.Model, layers: Collection[Layer], thresholds: Mapping[str, float], weight_levels: int = LEVELS
+) -> None:
+    """Puts layers into int8, in place.
+
+    Args:
+        layers: from `layers_of`; those that are not given stay as they are.
+        thresholds: {value name: the magnitude at which it saturates}, for what the layers read.
+        weight_levels: the largest weight integer, 127 or less.
+    """
+    chosen = {layer.node for layer in layers}
+    writer = _Writer(model.graph, thresholds)
+    nodes = [n for n in list(model.graph) if n.name in chosen]
+    sources = [n.inputs[0] for n in nodes]
+    for source in sources:
+        assert source is not None
+        writer.quantise_output_before(source, chosen)
+    for node, source in zip(nodes, sources, strict=True):
+        assert source is not None
+        node.replace_input_with(0, writer.dequantised(source, str(source.name)))
+        writer.quantise_weight(node, weight_levels)
+
+
+def weight_integers(
+    weight: NDArray[np.float32], axis: int, levels: int
+) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """int8 weights of the same shape, and their float32 scales [channels], symmetric, one per index of `axis`."""
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    peaks = np.abs(weight).max(axis=others)
+    scales = np.where(peaks > 0, peaks / levels, 1.0).astype(np.float32)  # [M]
+    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+    integers = np.clip(np.rint(weight / scales.reshape(shape)), -levels, levels).astype(np.int8)
+    return integers, scales
+
+
+def _channel_axis(node: ir.Node) -> int:
+    """The axis of the weight that runs over output channels."""
+    if node.op_type == "Conv":
+        return 0
+    return 0 if node.op_type == "Gemm" and integer_of(node, "transB", 0) else 1
+
+
+class _Writer:
+    def __init__(self, graph: ir.Graph, thresholds: Mapping[str, float]) -> None:
+        self._graph, self._thresholds = graph, thresholds
+        self._zero = new_initializer(graph, "int8_zero", np.array(0, np.int8))
+        self._scales: dict[str, ir.Value] = {}
+        self._pairs: dict[tuple[ir.Value, str], ir.Value] = {}
+
+    def dequantised(self, value: ir.Value, like: str) -> ir.Value:
+        """The value behind a Q/DQ pair with the scale of the value called `like`; one pair per value and scale."""
+        if (value, like) not in self._pairs:
+            scale = self._scale(like)
+            quantise = ir.node("QuantizeLinear", [value, scale, self._zero], name=f"{value.name}_quantise")
+            integers = quantise.outputs[0]
+            back = ir.node("DequantizeLinear", [integers, scale, self._zero], name=f"{value.name}_dequantise")
+            integers.name, back.outputs[0].name = f"{value.name}_int8", f"{value.name}_dequantised"
+            integers.type = ir.TensorType(ir.DataType.INT8)
+            back.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+            integers.shape = back.outputs[0].shape = value.shape
+            producer = value.producer()
+            if producer is not None:
+                self._graph.insert_after(producer, [quantise, back])
+            else:
+                self._graph.insert_before(next(iter(self._graph)), [quantise, back])
+            self._pairs[value, like] = back.outputs[0]
+        return self._pairs[value, like]
+
+    def quantise_output_before(self, value: ir.Value, chosen: Collection[str]) -> None:
+        """Q/DQ behind the int8 layer that `value` comes from through nothing but ReLU and moves of data."""
+        like, moved = str(value.name), value
+        while True:
+            producer = moved.producer()
+            if producer is None or not is_used_once(moved):
+                return
+            if producer.name in chosen:
+                break
+            if producer.op_type not in _KEEPS_GRID or producer.inputs[0] is None:
+                return
+            moved = producer.inputs[0]
+        if moved is value:
+            return  # the pair that its reader gets stands there already
+        readers = list(moved.uses())
+        pair = self.dequantised(moved, like)
+        for node, index in readers:
+            node.replace_input_with(index, pair)
+
+    def quantise_weight(self, node: ir.Node, levels: int) -> None:
+        value = node.inputs[1]
+        weight = constant_of(value)
+        assert weight is not None
+        assert value is not None
+        axis = _channel_axis(node)
+        integers, scales = weight_integers(weight.astype(np.float32), axis, levels)
+        name = f"{value.name}_{node.name}"
+        zeros = new_initializer(self._graph, f"{name}_zeros", np.zeros(len(scales), np.int8))
+        back = ir.node(
+            "DequantizeLinear",
+            [
+                new_initializer(self._graph, f"{name}_int8", integers),
+                new_initializer(self._graph, f"{name}_scales", scales),
+                zeros,
+            ],
+            {"axis": axis},
+            name=f"{name}_dequantise",
+        )
+        back.outputs[0].name = f"{name}_dequantised"
+        self._graph.insert_before(node, back)
+        node.replace_input_with(1, back.outputs[0])
+        if not value.uses() and str(value.name) in self._graph.initializers:
+            del self._graph.initializers[str(value.name)]
+
+    def _scale(self, like: str) -> ir.Value:
+        if like not in self._scales:
+            scale = np.array(self._thresholds[like] / LEVELS, np.float32)
+            self._scales[like] = new_initializer(self._graph, f"{like}_scale", scale)
+        return self._scales[like]
