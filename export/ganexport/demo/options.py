@@ -30,8 +30,8 @@ class Show:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-# The recipe's own settings, which were chosen on the digit judge: 0.832, 0.819 and 0.809 after 3,000 steps of seeds 0, 1
-# and 2. Batches of 32 with equal rates of 5e-4 gave 0.803 after 4,000, and with a slower discriminator 0.806 after 4,500.
+# The recipe's own settings, which were chosen on the digit judge: 0.832, 0.819 and 0.809 after 3,000 steps of seeds 0,
+# 1 and 2. Batches of 32 with equal rates of 5e-4 gave 0.803 after 4,000, with a slower discriminator 0.806 after 4,500.
 SHOWS: dict[tuple[str, str], Show] = {
     ("digits", "dcgan"): Show("Handwritten digits", "digits", 3000, 300, {"size": SIZE}),
     ("digits", "mlp"): Show("Handwritten digits, fully connected", "digits", 3000, 1000, {"size": SIZE}),
