@@ -18,7 +18,7 @@ from ganruntime.errors import BackendError, InputError
 from ganruntime.images import uint8_from_output
 from ganruntime.rows import Rows, given_rows, padded_rows, require_all
 from ganruntime.sessions.base import Session, empty_outputs, fixed_shape
-from ganruntime.spec import GeneratorSpec
+from ganruntime.spec import GeneratorSpec, Scalar
 
 BACKENDS = ("auto", "onnxruntime", "tensorrt")
 
@@ -219,8 +219,11 @@ class Generator:
             z = z[None]
         n = len(z) if z.ndim else 0
         given = given_rows(self.spec, n, truncation, label, {**inputs, tensor.name: z})
-        defaults = {
-            k: v for k, v in noise.inputs(self.spec, 0, 0, n).items() if self.spec.input(k).role.kind == "scalar"
+        # Only what has a default: drawing noise here, to keep none of it, would cost as much as a small batch.
+        defaults: Rows = {
+            t.name: np.full((n, *fixed_shape(t)), t.role.default, t.dtype)
+            for t in self.spec.inputs
+            if isinstance(t.role, Scalar)
         }
         rows = defaults | given
         require_all(self.spec, rows)
