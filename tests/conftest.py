@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 
 import pytest
 
 from ganruntime.sessions.devices import gpu_count
+
+
+# A shell that starts the tests in the background has them ignore SIGINT, and every child inherits that; the tests of
+# Ctrl-C need what a person at a terminal has.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _missing_gpu() -> str | None:
