@@ -9,7 +9,6 @@ import pytest
 
 from ganruntime.sessions.devices import gpu_count
 
-
 # A shell that starts the tests in the background has them ignore SIGINT, and every child inherits that; the tests of
 # Ctrl-C need what a person at a terminal has.
 signal.signal(signal.SIGINT, signal.default_int_handler)
