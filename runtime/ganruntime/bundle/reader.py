@@ -18,6 +18,7 @@ from ganruntime.errors import BundleError, BundleFormatError, BundleIntegrityErr
 from ganruntime.spec import GeneratorSpec
 
 SPEC_KEY = "ganexport.spec"
+_EXCHANGES = 100  # of a folder by exports, while one file is being read
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,34 @@ class Bundle:
 
         Raises:
             BundleIntegrityError: the file is not listed, missing, a link, outside the bundle, truncated or edited.
+            BundleError: the bundle was exported anew since it was opened.
         """
+        try:
+            return self._checked(name)
+        except BundleIntegrityError as error:
+            if self._is_replaced():
+                raise BundleError(
+                    f"{self.path} was exported anew since it was opened", remedy="open it again"
+                ) from error
+            raise
+
+    def _is_replaced(self) -> bool:
+        try:
+            data = _read_plain_file(self.path, MANIFEST_NAME, limit_bytes=MANIFEST_LIMIT_BYTES)
+        except (BundleError, FileNotFoundError):
+            return False
+        return hashlib.sha256(data).hexdigest() != self.manifest_sha256
+
+    def _checked(self, name: str) -> bytes:
         record = self.manifest.files.get(name)
         if record is None:
             raise BundleIntegrityError(
                 f"{self.path}: {name} is not a file of this bundle", expected=", ".join(sorted(self.manifest.files))
             )
-        data = _read_plain_file(self.path, name, expected_bytes=record.size_bytes)
+        try:
+            data = _read_plain_file(self.path, name, expected_bytes=record.size_bytes)
+        except FileNotFoundError:
+            raise _integrity(self.path, name, "is missing") from None
         found = hashlib.sha256(data).hexdigest()
         if found != record.sha256:
             raise _integrity(
@@ -93,7 +115,14 @@ def read_bundle(path: Path | str) -> Bundle:
     """
     path = Path(path)
     _require_folder(path)
-    data = _read_plain_file(path, MANIFEST_NAME, limit_bytes=MANIFEST_LIMIT_BYTES)
+    try:
+        data = _read_plain_file(path, MANIFEST_NAME, limit_bytes=MANIFEST_LIMIT_BYTES)
+    except FileNotFoundError:
+        raise BundleError(
+            f"{path} is not a bundle",
+            got="a folder without manifest.json",
+            expected="NAME.gan/ as ganexport to-onnx writes it",
+        ) from None
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -111,7 +140,6 @@ def read_bundle(path: Path | str) -> Bundle:
 def _require_folder(path: Path) -> None:
     try:
         mode = path.stat().st_mode
-        has_manifest = os.path.lexists(path / MANIFEST_NAME)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise BundleError(
             f"no bundle at {path}", remedy="ganexport to-onnx CHECKPOINT -o NAME.gan makes one"
@@ -120,27 +148,48 @@ def _require_folder(path: Path) -> None:
         raise BundleError(f"the bundle at {str(path)[:400]} cannot be opened", got=error.strerror) from error
     if not stat.S_ISDIR(mode):
         raise BundleError(f"{path} is a file, and a bundle is a folder", expected="NAME.gan/ with manifest.json in it")
-    if not has_manifest:
-        raise BundleError(
-            f"{path} is not a bundle",
-            got="a folder without manifest.json",
-            expected="NAME.gan/ as ganexport to-onnx writes it",
-        )
 
 
 def _read_plain_file(
     root: Path, name: str, *, expected_bytes: int | None = None, limit_bytes: int | None = None
 ) -> bytes:
-    """Reads root/name, following no link below root. Its size is checked before a byte of it is read."""
+    """Reads root/name, following no link below root. Its size is checked before a byte of it is read.
+
+    Raises:
+        FileNotFoundError: there is no such file in the folder that stands at `root`.
+    """
+    for _ in range(_EXCHANGES):
+        folder = None
+        try:
+            folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+            return _read_below(folder, root, name, expected_bytes, limit_bytes)
+        except FileNotFoundError:
+            # An export that replaces the bundle empties the old folder; what is asked for is in the new one.
+            if folder is None or _stands_at(folder, root):
+                raise
+        except OSError as error:
+            folders = name.split("/")
+            link = any((root / "/".join(folders[: i + 1])).is_symlink() for i in range(len(folders)))
+            raise _integrity(
+                root, name, "is a link, or lies behind one" if link else f"cannot be read ({error.strerror})"
+            ) from error
+        finally:
+            if folder is not None:
+                os.close(folder)
+    raise _integrity(root, name, f"was replaced {_EXCHANGES} times while it was being read")
+
+
+def _read_below(folder: int, root: Path, name: str, expected_bytes: int | None, limit_bytes: int | None) -> bytes:
     descriptors: list[int] = []
     *folders, last = name.split("/")
     try:
         # One folder at a time, relative to the one before: a folder exchanged for a link meanwhile is refused as well.
-        descriptors.append(os.open(root, os.O_RDONLY | os.O_DIRECTORY))
-        for folder in folders:
-            descriptors.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptors[-1]))
+        inner = folder
+        for part in folders:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=inner)
+            descriptors.append(inner)
         # O_NONBLOCK: opening a named pipe would wait for a writer for ever.
-        descriptors.append(os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=descriptors[-1]))
+        descriptors.append(os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=inner))
         status = os.fstat(descriptors[-1])
         if not stat.S_ISREG(status.st_mode):
             raise _integrity(root, name, "is not a plain file")
@@ -155,16 +204,16 @@ def _read_plain_file(
             )
         with os.fdopen(descriptors.pop(), "rb") as file:
             return file.read(status.st_size)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise _integrity(root, name, "is missing") from error
-        link = any((root / "/".join((*folders, last)[: i + 1])).is_symlink() for i in range(len(folders) + 1))
-        raise _integrity(
-            root, name, "is a link, or lies behind one" if link else f"cannot be read ({error.strerror})"
-        ) from error
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _stands_at(folder: int, root: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(folder), root.stat())
+    except FileNotFoundError:
+        return True  # the whole bundle is gone: as final as a missing file
 
 
 def _integrity(
