@@ -112,7 +112,11 @@ def load_state(path: Path, state: TrainingState) -> None:
             if state.step > 0:
                 scalar = torch.zeros((), dtype=torch.float32)
                 expected |= {prefix + "step": scalar, prefix + "exp_avg": parameter, prefix + "exp_avg_sq": parameter}
-            per_parameter[i] = {key.removeprefix(prefix): v for key, v in moments.items() if key.startswith(prefix)}
+            per_parameter[i] = {
+                key.removeprefix(prefix): _laid_out_as(parameter, v)
+                for key, v in moments.items()
+                if key.startswith(prefix)
+            }
         check_tensors(
             {key: value for key, value in moments.items() if key.startswith(f"{name}/")},
             {key: value for key, value in expected.items() if key.startswith(f"{name}/")},
@@ -122,6 +126,13 @@ def load_state(path: Path, state: TrainingState) -> None:
             groups = optimiser.state_dict()["param_groups"]
             optimiser.load_state_dict({"state": per_parameter, "param_groups": groups})
     _set_random_states(inner / "random.safetensors")
+
+
+def _laid_out_as(parameter: Tensor, moment: Tensor) -> Tensor:
+    """A moment in the memory order of its parameter, as the optimiser makes it: a resumed run is no slower."""
+    if moment.shape != parameter.shape:
+        return moment  # the step's number
+    return torch.empty_like(parameter).copy_(moment)
 
 
 def _numbers(path: Path) -> tuple[int, float]:
