@@ -118,12 +118,12 @@ def resumed_plan(
             expected=f"{known.get('name')}, {known.get('images')} images, {str(known.get('fingerprint'))[:12]}…",
             remedy="name the same data, or choose another --out for a new run",
         )
-    # As many threads as before, because sums over other splits round otherwise; but never more than there are now.
+    # As many threads as before, whatever torch has now: sums over other splits round otherwise.
     record = replace(
         before,
         settings=asked.to_json(),
         device=str(chosen),
-        threads=_checked_threads(threads) or min(before.threads, torch.get_num_threads()),
+        threads=_checked_threads(threads) or before.threads,
     )
     return Plan(recipe, asked, data, record, chosen)
 

@@ -1,0 +1,57 @@
+"""Tiny training runs, and what is in their folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from gantrain.progress import StepReport
+
+TINY: dict[str, Any] = {
+    "size": 16, "images": 50, "batch": 8, "z_size": 6, "width": 4, "discriminator_width": 4,
+    "sample_images": 9, "sample_every": 7, "log_every": 2, "checkpoint_every": 5, "ema_half_life": 100.0,
+}  # fmt: skip
+TINY_MLP: dict[str, Any] = {
+    "size": 8, "images": 50, "batch": 8, "z_size": 6, "generator_widths": "8,16", "discriminator_widths": "16",
+    "sample_images": 4, "sample_every": 7, "log_every": 2, "checkpoint_every": 5,
+}  # fmt: skip
+
+
+def contents(run: Path) -> dict[str, Any]:
+    """Everything in a run folder but the times and what may differ by design (steps asked for)."""
+    result: dict[str, Any] = {}
+    for path in sorted(run.rglob("*")):
+        name = path.relative_to(run).as_posix()
+        if path.is_dir():
+            continue
+        if path.name == "log.jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            for line in lines:
+                assert line.pop("timing")["seconds"] > 0
+            result[name] = lines
+        elif path.name in ("state.json", "run.json"):
+            table = json.loads(path.read_text())
+            table.pop("seconds", None)
+            table.get("settings", {}).pop("steps", None)
+            table.get("settings", {}).pop("checkpoint_every", None)
+            result[name] = table
+        else:
+            result[name] = path.read_bytes()
+    return result
+
+
+def same(a: Path, b: Path) -> None:
+    left, right = contents(a), contents(b)
+    assert set(left) == set(right)
+    assert [name for name in left if left[name] != right[name]] == []
+
+
+def interrupted_after(step: int, number: int = signal.SIGINT) -> Any:
+    def on_step(report: StepReport) -> None:
+        if report.step == step:
+            os.kill(os.getpid(), number)
+
+    return on_step
