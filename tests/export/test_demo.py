@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ganexport import openmp
 from ganexport.commands import main
-from ganexport.demo import openmp, pipeline
+from ganexport.demo import pipeline
 from ganexport.demo.folder import MARK
 from ganexport.demo.options import Options
 from ganexport.demo.pipeline import Console, DemoResult, run_demo
@@ -29,7 +30,7 @@ SHORT = Options(steps=3, quick=True)
 @pytest.fixture(autouse=True)
 def _environment_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openmp, "_found", {})
-    monkeypatch.setenv(openmp.VARIABLE, "PASSIVE")
+    monkeypatch.setenv(openmp.VARIABLE, openmp.SPINS)
 
 
 def run(arguments: list[object]) -> int:

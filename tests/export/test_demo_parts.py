@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from ganexport.demo import openmp
 from ganexport.demo.folder import MARK, DemoFolder
 from ganexport.demo.judging import Shares, colour_features, judge_images, resemblance
 from ganexport.demo.options import SHOWS, Options
@@ -114,19 +112,6 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="is a file"):
         DemoFolder(tmp_path / "file", Options()).open()
-
-
-def test_openmp_sleeps_unless_the_user_chose_and_children_get_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openmp, "_found", {})
-    monkeypatch.delenv(openmp.VARIABLE, raising=False)
-    openmp.let_threads_sleep()
-    openmp.let_threads_sleep()
-    assert os.environ[openmp.VARIABLE] == "PASSIVE"
-    assert openmp.VARIABLE not in openmp.environment_as_found()
-    monkeypatch.setattr(openmp, "_found", {})
-    monkeypatch.setenv(openmp.VARIABLE, "ACTIVE")
-    openmp.let_threads_sleep()
-    assert os.environ[openmp.VARIABLE] == openmp.environment_as_found()[openmp.VARIABLE] == "ACTIVE"
 
 
 def test_the_digit_judge_passes_real_digits_and_fails_a_collapsed_generator() -> None:

@@ -18,7 +18,7 @@ from ganexport.commands.progress import progress_bar
     "--recipe", default="dcgan", show_default=True, type=click.Choice(["dcgan", "mlp"]), help="What to train."
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="The demo's folder. [default: demo/DATA, or demo/DATA-mlp]"
+    "-o", "--out", type=click.Path(path_type=Path), help="The demo's folder. [default: demo/DATA, or demo/DATA-mlp]"
 )
 @click.option("--steps", type=click.IntRange(1), help="Generator steps. [default: what makes a good generator]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**64 - 1), help="Seed of the training.")
@@ -40,12 +40,12 @@ def command(data: str, recipe: str, out: Path | None, steps: int | None, seed: i
       ganexport demo --data faces --out faces-demo
       ganexport demo --recipe mlp --steps 8000
     """
-    from ganexport.demo.openmp import let_threads_sleep
     from ganexport.demo.options import Options
+    from ganexport.openmp import spin_briefly
 
     options = Options(data, recipe, steps, seed, quick)
     _require_packages()
-    let_threads_sleep()
+    spin_briefly()
     from ganexport.demo.pipeline import Console, run_demo
     from ganexport.demo.report import html_from_result
     from ganruntime.files import write_atomically

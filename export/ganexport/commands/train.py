@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from ganexport.openmp import spin_briefly
 from ganruntime.errors import InputError, MissingDependencyError
 
 
@@ -49,6 +50,7 @@ def command(
       ganexport train dcgan --data digits --out runs/digits --resume --steps 10000
       ganexport train dcgan --data photos.zip --size 64 --set width=64 --out runs/photos --device cuda
     """
+    spin_briefly()
     _require_training()
     from gantrain.loop import train
     from gantrain.progress import ProgressLine

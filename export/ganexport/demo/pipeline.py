@@ -22,9 +22,9 @@ from ganexport.benchmark.environment import environment
 from ganexport.benchmark.result import BenchResult
 from ganexport.demo.folder import DemoFolder
 from ganexport.demo.judging import Judgement, Resemblance, judge_images, resemblance
-from ganexport.demo.openmp import environment_as_found
 from ganexport.demo.options import IMAGES, IMAGES_SEED, SIZE, Options
 from ganexport.demo.pictures import images_from_sheet, interpolated
+from ganexport.openmp import environment_as_found
 from ganruntime.bundle import bundle_changed, read_bundle
 from ganruntime.cores import usable_cores
 from ganruntime.errors import BackendError, ParityError
@@ -219,13 +219,13 @@ def _train(options: Options, folder: DemoFolder, console: Console, stages: Stage
 
 
 def _export(folder: DemoFolder, console: Console, stages: Stages) -> int:
-    from ganexport.bundling import bundle_from_source
-    from ganexport.gate import BATCHES, LATENTS
+    from ganexport.bundling import bundle_from_source, images_to_run
+    from ganexport.gate import LATENTS
     from ganexport.source import generator_from_checkpoint
 
     with stages.stage("export to ONNX", _command("ganexport", "to-onnx", folder.run, "-o", folder.bundle)) as outcome:
         source = generator_from_checkpoint(folder.run)
-        with console.progress(LATENTS * len(BATCHES), "      proving") as progress:
+        with console.progress(images_to_run(source.spec, LATENTS), "      proving") as progress:
             exported = bundle_from_source(source, folder.bundle, progress=progress)
         outcome += [f"{folder.bundle}", f"graph of {exported.graph_bytes / 2**20:.1f} MiB"]
     return exported.graph_bytes

@@ -62,9 +62,10 @@ def _header(result: DemoResult, title: str) -> str:
     assert image_spec is not None
     channels, height, width = image_spec.shape
     colour = "grey" if channels == 1 else "colour"
+    article = "An" if o.recipe[0] in "aefhilmnorsx" else "A"  # before a name that is spelt out
     subtitle = (
-        f"A {o.recipe.upper()} was trained on {len(result.source.images):,} {colour} images of {width} × {height} "
-        f"pixels, "
+        f"{article} {o.recipe.upper()} was trained on {len(result.source.images):,} {colour} images of "
+        f"{width} × {height} pixels, "
         f"exported to ONNX, proven against PyTorch, and served by a runtime that needs no PyTorch."
     )
     when = result.environment["time_utc"][:16].replace("T", " ")
