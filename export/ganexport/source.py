@@ -5,29 +5,34 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganruntime.errors import ExportError, InputError, MissingDependencyError, SpecError
+from ganruntime.errors import CheckpointError, ExportError, InputError, MissingDependencyError, SpecError
+from ganruntime.sizes import size_of, spec_at
 from ganruntime.spec import GeneratorSpec
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from ganruntime.bundle import Bundle
 
 Arrays = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A network with its spec, and a line that says where it came from."""
+    """A network with its spec, a line that says where it came from, and what was done to it since, for reports."""
 
     module: nn.Module
     spec: GeneratorSpec
     origin: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def weights_sha256(self) -> str:
         """SHA-256 over names, dtypes, shapes and bytes of all parameters and buffers, in the order of their names."""
@@ -67,20 +72,44 @@ def generator_from_checkpoint(path: Path | str) -> Source:
     return Source(module, spec, f"checkpoint {Path(path).resolve().name}")
 
 
-def generator_from_factory(factory: str, spec_file: Path | str) -> Source:
+def generator_from_factory(factory: str, spec_file: Path | str | None = None) -> Source:
     """The module that `package.module:function` returns, called without arguments, with a spec read from a JSON file.
 
-    Modules are looked up on Python's path and in the working directory.
+    Without a file the spec is what can be told from the network without a doubt.
 
     Raises:
         InputError: the name is not of that form, or cannot be imported.
-        SpecError: the file is not a spec.
+        SpecError: the file is not a spec; without one, something in it would have to be guessed.
         ExportError: the module or the function fails, or the function returns something else.
     """
     require_torch()
+    spec = read_spec(spec_file) if spec_file is not None else None
+    module = module_from_factory(factory)
+    if spec is None:
+        from ganexport.spec_draft import spec_from_module
+
+        remedy = f"ganexport spec --factory {factory} -o spec.json; check it, then --spec spec.json"
+        try:
+            draft = spec_from_module(module)
+        except SpecError as error:
+            raise SpecError(error.problem, got=error.got, expected=error.expected, remedy=remedy) from error
+        if draft.to_check:
+            raise SpecError(
+                f"{draft.spec.name}: the spec has to be guessed in part",
+                got="; ".join(draft.to_check),
+                expected="a spec that says it",
+                remedy=remedy,
+            )
+        spec = draft.spec
+    return Source(module, spec, f"factory {factory}")
+
+
+def module_from_factory(factory: str) -> nn.Module:
+    """The module that `package.module:function` returns. Modules are looked up on Python's path and in the working
+    directory. Raises as `generator_from_factory` does."""
+    require_torch()
     from torch import nn
 
-    spec = read_spec(spec_file)
     module_name, _, function_name = factory.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), function_name)):
         raise InputError(f"{factory!r} does not name a function", expected="package.module:function")
@@ -102,7 +131,28 @@ def generator_from_factory(factory: str, spec_file: Path | str) -> Source:
         raise ExportError(
             f"{factory}() returned something else", got=type(module).__name__, expected="a torch.nn.Module"
         )
-    return Source(module, spec, f"factory {factory}")
+    return module
+
+
+def require_origin(bundle: Bundle, source: Source, checkpoint: Path | str) -> None:
+    """Raises `CheckpointError` unless the bundle was exported from this checkpoint: same tensors, same weights."""
+    remedy = f"name the checkpoint that {bundle.path} was exported from, or export it again: ganexport to-onnx"
+    if (source.spec.inputs, source.spec.outputs) != (bundle.spec.inputs, bundle.spec.outputs):
+        raise CheckpointError(
+            f"{checkpoint} is not the checkpoint of {bundle.path}",
+            got=_tensors_text(source.spec),
+            expected=_tensors_text(bundle.spec),
+            remedy=remedy,
+        )
+    report = bundle.manifest.reports.get("export", {})
+    recorded = report.get("weights_sha256") if isinstance(report, Mapping) else None
+    if recorded is not None and recorded != source.weights_sha256():
+        raise CheckpointError(
+            f"{checkpoint} is not the checkpoint of {bundle.path}: its weights are others",
+            got=f"weights with SHA-256 {source.weights_sha256()[:16]}…",
+            expected=f"{str(recorded)[:16]}… as the bundle was exported from",
+            remedy=remedy,
+        )
 
 
 def read_spec(path: Path | str) -> GeneratorSpec:
@@ -131,9 +181,14 @@ def eager_outputs(module: nn.Module, spec: GeneratorSpec, inputs: Arrays) -> Arr
         with torch.inference_mode():
             result = module(*arguments)
     except Exception as error:  # whatever a stranger's code raises
+        from ganexport.program.place import place_of_failure
+
         shapes = {t.name: list(inputs[t.name].shape) for t in spec.inputs}
+        place = place_of_failure(module, arguments)
         raise ExportError(
-            f"{spec.name}: forward failed", got=f"{type(error).__name__}: {error}", expected=f"to take {shapes}"
+            f"{spec.name}: forward failed" + (f" in {place}" if place is not None else ""),
+            got=f"{type(error).__name__}: {error}",
+            expected=f"to take {shapes}",
         ) from error
     tensors = list(result) if isinstance(result, (tuple, list)) else [result]
     if len(tensors) != len(spec.outputs) or not all(isinstance(t, torch.Tensor) for t in tensors):
@@ -144,7 +199,7 @@ def eager_outputs(module: nn.Module, spec: GeneratorSpec, inputs: Arrays) -> Arr
             remedy="return one tensor, or a tuple of tensors in the order of the spec",
         )
     n = len(next(iter(inputs.values())))
-    for t, tensor in zip(spec.outputs, tensors, strict=True):
+    for t, tensor in zip(spec_at(spec, size_of(spec, inputs)).outputs, tensors, strict=True):
         if _output_text(tensor) != f"{t.dtype} {[n, *t.shape]}":
             raise ExportError(
                 f"{spec.name}: output {t.name!r} is not as the spec says",
@@ -153,6 +208,10 @@ def eager_outputs(module: nn.Module, spec: GeneratorSpec, inputs: Arrays) -> Arr
                 remedy="correct the spec, or the network",
             )
     return {t.name: tensor.detach().cpu().numpy() for t, tensor in zip(spec.outputs, tensors, strict=True)}
+
+
+def _tensors_text(spec: GeneratorSpec) -> str:
+    return ", ".join(f"{t.name} {list(t.shape)}" for t in (*spec.inputs, *spec.outputs))
 
 
 def _output_text(value: object) -> str:

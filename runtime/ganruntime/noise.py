@@ -256,10 +256,8 @@ def latents(tensor: TensorSpec, seed: int, first: int, count: int) -> Float32:
     Raises:
         InputError: the role is neither, or an argument is out of range.
     """
-    if isinstance(tensor.role, Latent):
+    if isinstance(tensor.role, (Latent, Noise)):
         draw = _DRAW[tensor.role.distribution]
-    elif isinstance(tensor.role, Noise):
-        draw = normal
     else:
         raise InputError(
             f"input {tensor.name!r} is not drawn from noise", got=tensor.role.kind, expected="latent or noise"

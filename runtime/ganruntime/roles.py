@@ -9,8 +9,11 @@ from typing import ClassVar
 from ganruntime.errors import SpecError
 
 DISTRIBUTIONS = ("normal", "uniform", "sphere", "ball")
+NOISE_DISTRIBUTIONS = ("normal", "uniform")
 LAYOUTS = ("CHW", "HWC")
 SIZE_LIMIT = (1 << 31) - 1  # backends count elements in 32 bits
+SIDE_LIMIT = 65_536
+SIZE_FIELDS = ("multiple", "minimum", "offset")  # of images whose height and width vary
 
 
 def require(holds: bool, where: str, problem: str, *, got: object = None, expected: object = None) -> None:
@@ -87,12 +90,23 @@ class Latent(Role):
 
 @dataclass(frozen=True)
 class Noise(Role):
-    """Per-layer noise (StyleGAN) or a sampling ε (VAE): drawn like a latent, N(0, scale²), never truncated."""
+    """Per-layer noise (StyleGAN) or a sampling ε (VAE): drawn like a latent, never truncated.
+
+    distribution: `normal` N(0, scale²); `uniform` on [-scale, scale).
+    """
 
     kind: ClassVar[str] = "noise"
     scale: float = 1.0
+    distribution: str = "normal"
 
     def __post_init__(self) -> None:
+        require(
+            self.distribution in NOISE_DISTRIBUTIONS,
+            "noise.distribution",
+            "is not known",
+            got=repr(self.distribution),
+            expected=", ".join(NOISE_DISTRIBUTIONS),
+        )
         object.__setattr__(self, "scale", number(self.scale, "noise.scale"))
         require(self.scale > 0, "noise.scale", "is not positive", got=self.scale)
 
@@ -133,17 +147,37 @@ class Tokens(Role):
 
 @dataclass(frozen=True)
 class Image(Role):
-    """An image. `range` is the value of black and of white; `layout` is CHW or HWC, the batch dimension before it."""
+    """An image. `range` is the value of black and of white; `layout` is CHW or HWC, the batch dimension before it.
+
+    The others are of images whose height and width vary; JSON has them only where they are not the default.
+
+    multiple: an input's height and width are multiples of it; where they are d times as much, an output's are d times
+        its own `multiple`, plus `offset`. All inputs and outputs of a generator share the d of their heights, and that
+        of their widths.
+    minimum: an input's height and width are at least that.
+    offset: of an output: what unpadded convolutions take away is below 0.
+    """
 
     kind: ClassVar[str] = "image"
     layout: str = "CHW"
     range: tuple[float, float] = (-1.0, 1.0)
+    multiple: int = 1
+    minimum: int = 1
+    offset: int = 0
 
     def __post_init__(self) -> None:
         require(
             self.layout in LAYOUTS, "image.layout", "is not known", got=repr(self.layout), expected=", ".join(LAYOUTS)
         )
         object.__setattr__(self, "range", interval(self.range, "image.range"))
+        integer(self.multiple, "image.multiple", most=SIDE_LIMIT)
+        integer(self.minimum, "image.minimum", most=SIDE_LIMIT)
+        integer(self.offset, "image.offset", least=-SIDE_LIMIT, most=SIDE_LIMIT)
+
+    @property
+    def height_and_width(self) -> tuple[int, int]:
+        """Which dimensions of the shape, the batch left out, are height and width."""
+        return (1, 2) if self.layout == "CHW" else (0, 1)
 
 
 @dataclass(frozen=True)

@@ -213,6 +213,7 @@ def test_no_split_changes_a_label_or_an_input(seed: int, first: int, cut: int, c
         (
             TensorSpec("z", "float32", (2, 3), Latent("sphere", 2.0)),
             TensorSpec("eps", "float32", (5,), Noise(0.5)),
+            TensorSpec("grain", "float32", (4,), Noise(0.5, "uniform")),
             TensorSpec("label", "int32", (), Label(tuple(str(c) for c in range(classes)))),
             TensorSpec("psi", "float32", (), Scalar(0.7)),
         ),
@@ -225,6 +226,7 @@ def test_no_split_changes_a_label_or_an_input(seed: int, first: int, cut: int, c
     assert {name: (a.dtype.name, a.shape) for name, a in whole.items()} == {
         "z": ("float32", (30, 2, 3)),
         "eps": ("float32", (30, 5)),
+        "grain": ("float32", (30, 4)),
         "label": ("int32", (30,)),
         "psi": ("float32", (30,)),
     }

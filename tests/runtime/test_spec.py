@@ -136,6 +136,7 @@ def test_a_spec_can_be_a_key_and_cannot_be_changed() -> None:
         (lambda: Latent(scale=10**400), r"latent\.scale"),
         (lambda: Latent(scale=True), r"latent\.scale"),
         (lambda: Noise(scale="1"), r"noise\.scale"),
+        (lambda: Noise(distribution="sphere"), r"noise\.distribution"),
         (lambda: Noise(scale=float("inf")), r"noise\.scale"),
         (lambda: Label(()), r"label\.classes"),
         (lambda: Label("abc"), r"label\.classes"),
