@@ -83,7 +83,7 @@ def main() -> int:
 def measured(bundle: Bundle, chosen: argparse.Namespace) -> int:
     report = Report("precision", chosen.output)
     rows, figures = [], []
-    variants = [v for v in bundle.manifest.variants if v.format == "onnx"]
+    variants = [v for v in bundle.manifest.variants if v.format == "onnx" and v.output == "float"]
     for backend, opener in BACKENDS.items():
         runs: dict[str, Run] = {}
         refused: dict[str, str] = {}

@@ -9,6 +9,7 @@ import numpy as np
 
 from ganexport.golden import Arrays, Evaluate, GoldenSamples
 from ganexport.parity import Floors, ParityMeter, floors_of, verdict_from
+from ganexport.pixels import Comparison
 from ganexport.probes import probe_inputs
 from ganruntime.bundle import Verdict
 from ganruntime.sessions.base import Session, empty_outputs
@@ -42,10 +43,12 @@ def verdict_against_golden(
         reference: what the golden samples were computed by.
         progress: called with the number of images just run.
     """
-    meters = _meters(session, None)
+    comparison = Comparison.of(session)
+    golden = comparison.of_golden(golden)
+    meters = _meters(session, comparison, None)
     for start, _, outputs in _runs(session, golden.latents, batches, golden.rows, progress):
-        golden.compare(meters, outputs, start)
-    return _finding(session, meters, reference, golden.latents, tuple(batches), None)
+        golden.compare(meters, comparison.of_candidate(outputs), start)
+    return _finding(session, meters, reference, golden.latents, tuple(batches), None, comparison.rounding)
 
 
 def verdict_against_reference(
@@ -65,17 +68,19 @@ def verdict_against_reference(
         evaluate: the source network in fp32.
         floors: what a rung that rounds has to keep; by default what its variant was held to before, else its rung's.
     """
-    samples = _ReferenceSamples(session.spec, evaluate, seed, latents)
-    meters = _meters(session, floors)
+    comparison = Comparison.of(session)
+    samples = _ReferenceSamples(comparison.spec, evaluate, seed, latents)
+    meters = _meters(session, comparison, floors)
     for start, batch, outputs in _runs(session, latents, batches, samples.rows, progress):
-        for name, expected in samples.outputs(start, batch).items():
-            meters[name].add(expected, outputs[name], start)
-    return _finding(session, meters, reference, latents, tuple(batches), floors)
+        found = comparison.of_candidate(outputs)
+        for name, expected in comparison.of_reference(samples.outputs(start, batch)).items():
+            meters[name].add(expected, found[name], start)
+    return _finding(session, meters, reference, latents, tuple(batches), floors, comparison.rounding)
 
 
-def _meters(session: Session, floors: Floors | None) -> dict[str, ParityMeter]:
+def _meters(session: Session, comparison: Comparison, floors: Floors | None) -> dict[str, ParityMeter]:
     structure = (floors or floors_of(session.variant)) is not None
-    return {t.name: ParityMeter(t, structure=structure) for t in session.spec.outputs}
+    return {t.name: ParityMeter(t, structure=structure) for t in comparison.spec.outputs}
 
 
 def _runs(
@@ -102,6 +107,7 @@ def _finding(
     latents: int,
     batches: tuple[int, ...],
     floors: Floors | None,
+    rounding: float,
 ) -> Finding:
     verdict, problems = verdict_from(
         meters,
@@ -113,6 +119,7 @@ def _finding(
         latents=latents,
         batches=batches,
         floors=floors or floors_of(session.variant),
+        rounding=rounding,
     )
     return Finding(verdict, problems)
 

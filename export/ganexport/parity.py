@@ -168,8 +168,14 @@ class ParityMeter:
         self._peak = 0.0
         self._spreads = (_Spread(), _Spread())
 
-    def add(self, reference: NDArray[np.generic], candidate: NDArray[np.generic], first_sample: int = 0) -> None:
-        """Compares [N, …] with [N, …], where row 0 is sample `first_sample`."""
+    def add(
+        self, reference: NDArray[np.generic], candidate: NDArray[np.generic], first_sample: int = 0
+    ) -> NDArray[np.float64]:
+        """Compares [N, …] with [N, …], where row 0 is sample `first_sample`.
+
+        Returns:
+            float64 [N], the mean square error of every row.
+        """
         if reference.shape != candidate.shape:
             raise InputError(
                 f"output {self.tensor.name!r} has another shape",
@@ -178,7 +184,7 @@ class ParityMeter:
             )
         n = len(reference)
         if n == 0:
-            return
+            return np.zeros(0)
         self.samples += n
         self._add_pixels(reference.reshape(n, -1), candidate.reshape(n, -1))
         a = reference.reshape(n, -1).astype(np.float64)  # [N, E]
@@ -195,13 +201,15 @@ class ParityMeter:
         self._sum_abs += float(difference.sum())
         self._elements += difference.size
         self._peak = max(self._peak, float(np.abs(a).max()))
-        self._add_mse(np.square(difference).mean(axis=1), first_sample)
+        mse: NDArray[np.float64] = np.square(difference).mean(axis=1)
+        self._add_mse(mse, first_sample)
         self._sampled = self._sampled or a.shape[1] < self.tensor.size
         if self._structure and a.shape[1] == self.tensor.size and first_sample >= self._structured:
             self._add_structure(reference, candidate)
             self._structured = first_sample + n
         for spread, rows in zip(self._spreads, (a, b), strict=True):
             spread.add(rows)
+        return mse
 
     def _add_mse(self, mse: NDArray[np.float64], first_sample: int) -> None:
         if mse.max() > self._worst_mse:
@@ -239,18 +247,26 @@ class ParityMeter:
     def reference_peak(self) -> float:
         return self._peak
 
+    @property
+    def spreads(self) -> tuple[float, float]:
+        """The mean standard deviation over the samples, of the reference and of the candidate, in the output's unit."""
+        return self._spreads[0].mean_deviation(), self._spreads[1].mean_deviation()
+
+    def psnr_db(self, mse: float) -> float:
+        """PSNR of a mean square error, with the width of the output's range as its peak, capped at 200."""
+        if mse <= 0:
+            return PSNR_CAP_DB
+        peak = 2 * half_range(self.tensor, self._peak)
+        return min(PSNR_CAP_DB, 10 * math.log10(peak * peak / mse))
+
     def errors(self) -> Errors:
         """Everything measured so far. Raises `InputError` where nothing was added."""
         if not self.samples:
             raise InputError(f"nothing of output {self.tensor.name!r} was compared")
-        peak = 2 * half_range(self.tensor, self._peak)
-        psnr = PSNR_CAP_DB
-        if self._worst_mse > 0:
-            psnr = min(PSNR_CAP_DB, 10 * math.log10(peak * peak / self._worst_mse))
         return Errors(
             max_abs=self._max_abs,
             mean_abs=self._sum_abs / self._elements,
-            psnr_db=psnr,
+            psnr_db=self.psnr_db(self._worst_mse),
             max_uint8=self._max_uint8,
             share_uint8=self._differing / self._pixels if self._pixels else 0.0,
             diversity=self._diversity(),
@@ -276,7 +292,7 @@ class ParityMeter:
         )
 
     def _diversity(self) -> float:
-        reference, candidate = (spread.mean_deviation() for spread in self._spreads)
+        reference, candidate = self.spreads
         # A generator that ignores its latent has no spread to keep.
         return candidate / reference if reference > _NO_SPREAD * half_range(self.tensor, self._peak) else 1.0
 
@@ -363,14 +379,18 @@ def verdict_from(
     latents: int,
     batches: tuple[int, ...],
     floors: Floors | None = None,
+    rounding: float = 0.0,
 ) -> tuple[Verdict, list[str]]:
     """The verdict over all outputs, and what does not hold.
+
+    Args:
+        rounding: what is added to the bound of images, in their own units, because the candidate rounds them.
 
     Rungs in `FLOORS` are held to floors, those given or their own, and their figures name them (`floor_psnr_db`, …);
     the bound is then what the limit on single pixels comes to. All others are held to `bound_for`.
 
     Figures are keyed `max_abs` where there is one output, and `NAME.max_abs` where there are several; the bound is
-    that of the first output.
+    that of the first output, and `NAME.bound` each one's own.
     """
     problems: list[str] = []
     figures: dict[str, float] = {}
@@ -381,6 +401,7 @@ def verdict_from(
         prefix = f"{name}." if len(meters) > 1 else ""
         if floors is None:
             bound = bound_for(precision, device, meter.tensor, meter.reference_peak)
+            bound += rounding if isinstance(meter.tensor.role, Image) else 0.0
             found = problems_of(errors, bound, meter.tensor)
         else:
             bound = floors.levels / 127.5 * half_range(meter.tensor, meter.reference_peak)
@@ -388,6 +409,8 @@ def verdict_from(
             found = problems_against_floors(errors, quality, floors, meter.tensor)
             figures |= {prefix + key: value for key, value in quality.as_figures().items()}
         bounds.append(bound)
+        if prefix:
+            figures[f"{prefix}bound"] = bound
         problems += [f"{name}: {p}" for p in found]
         figures |= {prefix + key: value for key, value in errors.as_figures().items()}
     if floors is not None:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from odd_networks import lively_with_spec
+from small_disk import small_disk
 
 from ganexport.bundling import Exported, bundle_from_source
 from ganexport.source import Source, generator_from_checkpoint
@@ -43,8 +39,14 @@ def source_once(checkpoint_once: Path) -> Source:
 
 @pytest.fixture(scope="session")
 def exported_once(source_once: Source, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Its bundle, proven over all 1,024 latents. Not to be written to."""
-    return bundle_from_source(source_once, tmp_path_factory.mktemp("bundles") / "lively.gan")
+    """Its bundle of one variant, proven over all 1,024 latents. Not to be written to."""
+    return bundle_from_source(source_once, tmp_path_factory.mktemp("bundles") / "lively.gan", uint8=False)
+
+
+@pytest.fixture(scope="session")
+def exported_with_pixels_once(source_once: Source, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """The same with a variant that gives pixels, proven over 128 latents. Not to be written to."""
+    return bundle_from_source(source_once, tmp_path_factory.mktemp("bundles") / "pixels.gan", latents=128)
 
 
 @pytest.fixture
@@ -56,11 +58,5 @@ def lively_bundle(exported_once: Exported, tmp_path: Path) -> Path:
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of two MiB, to be filled. Mounting needs root."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-    mounted = subprocess.run(command, capture_output=True, text=True, check=False) if shutil.which("mount") else None
-    if mounted is None or mounted.returncode != 0:
-        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip() if mounted else 'no mount command'}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        yield disk

@@ -18,7 +18,7 @@ import torch
 from onnx import numpy_helper
 
 from ganexport import bundling
-from ganexport.bundling import Exported, bundle_from_source, preview_png
+from ganexport.bundling import Exported, bundle_from_source, images_to_run, preview_png
 from ganexport.golden import GoldenSamples
 from ganexport.source import Source, eager_outputs
 from ganruntime.bundle import read_bundle
@@ -123,7 +123,7 @@ def test_exporting_again_gives_the_same_bundle(
     import time
 
     monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
-    bundle_from_source(source_once, tmp_path / "again.gan")
+    bundle_from_source(source_once, tmp_path / "again.gan", uint8=False)
     assert files_of(tmp_path / "again.gan") == files_of(exported_once.path)
 
 
@@ -147,10 +147,10 @@ def test_a_graph_that_fails_the_gate_leaves_nothing_at_a_new_path(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_condition_on_the_batch_fails_the_gate_and_the_error_says_so(tmp_path: Path) -> None:
-    with pytest.raises(ParityError) as caught:
+def test_a_condition_on_the_batch_fails_the_trace_and_the_error_says_where(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="held between 0 and 47 in the network itself") as caught:
         bundle_from_source(small_source(odd.BranchesOnLargeBatch), tmp_path / "new.gan", latents=20)
-    assert "Python conditions on the batch" in (caught.value.remedy or "")
+    assert "Python conditions" in (caught.value.remedy or "")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -290,9 +290,10 @@ def test_without_a_backend_the_extra_is_named(tmp_path: Path, monkeypatch: pytes
 def test_what_is_done_is_said_and_progress_reaches_its_end(tmp_path: Path) -> None:
     said: list[str] = []
     steps: list[int] = []
-    bundle_from_source(small_source(), tmp_path / "new.gan", latents=20, say=said.append, progress=steps.append)
-    assert [line.split()[0] for line in said] == ["checking", "exporting", "proving", "writing"]
-    assert sum(steps) == 20 * 5
+    source = small_source()
+    bundle_from_source(source, tmp_path / "new.gan", latents=20, say=said.append, progress=steps.append)
+    assert [line.split()[0] for line in said] == ["checking", "exporting", "proving", "proving", "writing"]
+    assert sum(steps) == images_to_run(source.spec, 20) == 3 * 20 * 5
     assert (
         json.loads((tmp_path / "new.gan" / "manifest.json").read_text())["variants"][0]["verdicts"][0]["latents"] == 20
     )

@@ -19,7 +19,8 @@ def constant_of(value: ir.Value | None) -> NDArray[np.generic] | None:
 def new_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
     """Adds a constant under a name that is not taken yet: NAME, NAME_1, …"""
     unique, number = name, 0
-    taken = set(graph.initializers) | {value.name for node in graph for value in node.outputs}
+    taken = set(graph.initializers) | {value.name for node in graph.all_nodes() for value in node.outputs}
+    taken |= {value.name for value in graph.inputs}
     while unique in taken:
         number += 1
         unique = f"{name}_{number}"

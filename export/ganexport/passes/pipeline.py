@@ -13,8 +13,11 @@ from ganexport.passes.fold_affine import fold_affine
 from ganexport.passes.fold_batchnorm import fold_batchnorm
 from ganexport.passes.fold_constants import fold_constants
 from ganexport.passes.fuse_clamp import fuse_clamp
+from ganexport.passes.inline_functions import inline_functions
 from ganexport.passes.prune import prune
 from ganexport.passes.report import PassReport
+from ganexport.passes.share_common import share_common
+from ganexport.passes.simplify import simplify
 from ganexport.passes.subpixel import convtranspose_to_subpixel
 from ganruntime.errors import ExportError, InputError
 from ganruntime.sessions.onnxruntime import import_onnxruntime
@@ -22,15 +25,29 @@ from ganruntime.sessions.onnxruntime import import_onnxruntime
 Arrays = Mapping[str, NDArray[np.generic]]
 
 PASSES: dict[str, Callable[[ir.Model], PassReport]] = {
+    "inline_functions": inline_functions,
     "fold_constants": fold_constants,
+    "simplify": simplify,
     "prune": prune,
     "fold_batchnorm": fold_batchnorm,
     "fold_affine": fold_affine,
     "fuse_clamp": fuse_clamp,
     "convtranspose_to_subpixel": convtranspose_to_subpixel,
+    "share_common": share_common,
 }
-# What pays everywhere. The sub-pixel form pays on some backends only (benchmarks/README.md has the figures).
-DEFAULT_PASSES = ("fold_constants", "prune", "fold_batchnorm", "fold_affine", "fuse_clamp", "prune")
+# What pays everywhere, in an order in which each finds what the one before it made room for. The sub-pixel form pays
+# on some backends only (benchmarks/README.md has the figures).
+DEFAULT_PASSES = (
+    "inline_functions",
+    "fold_constants",
+    "simplify",
+    "prune",
+    "fold_batchnorm",
+    "fold_affine",
+    "fuse_clamp",
+    "share_common",
+    "prune",
+)
 # A pass may change the order of float32 sums, and nothing else; as a share of the largest output.
 BOUND = 1e-5
 
@@ -47,17 +64,16 @@ def run_passes(model: ir.Model, probes: Arrays, passes: Sequence[str] = DEFAULT_
 
     Raises:
         InputError: a name is not that of a pass.
-        ExportError: a pass changed what the graph computes; names the pass.
+        ExportError: a pass changed what the graph computes, or the graph does not run; names the pass.
     """
-    for name in passes:
-        if name not in PASSES:
-            raise InputError(f"no pass is called {name!r}", expected=", ".join(PASSES))
-    before = _outputs(model, probes)
+    require_known(passes)
+    before = _outputs(model, probes, "before any pass")
     reports = []
     for name in passes:
-        report = PASSES[name](model)
+        nodes = count_nodes(model)
+        report = replace(PASSES[name](model), nodes_before=nodes, nodes_after=count_nodes(model))
         if report.changed:
-            after = _outputs(model, probes)
+            after = _outputs(model, probes, f"after the pass {name}")
             change = _largest_change(before, after)
             report = replace(report, max_abs_change=change)
             peak = max((float(np.abs(a).max()) for a in before.values() if a.size), default=1.0)
@@ -73,16 +89,37 @@ def run_passes(model: ir.Model, probes: Arrays, passes: Sequence[str] = DEFAULT_
     return reports
 
 
-def _outputs(model: ir.Model, probes: Arrays) -> dict[str, NDArray[np.generic]]:
+def require_known(passes: Sequence[str]) -> None:
+    """Raises `InputError` with the passes that there are, where a name is not one of them."""
+    for name in passes:
+        if name not in PASSES:
+            raise InputError(f"no pass is called {name!r}", expected=", ".join(PASSES))
+
+
+def count_nodes(model: ir.Model) -> int:
+    """Nodes of the graph, of the graphs inside of nodes, and of functions; constants are none."""
+    nodes = [*model.graph.all_nodes(), *(n for f in model.functions.values() for n in f.all_nodes())]
+    return sum(node.op_type != "Constant" for node in nodes)
+
+
+def _outputs(model: ir.Model, probes: Arrays, when: str) -> dict[str, NDArray[np.generic]]:
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4
     # The runtime's own rewrites would hide what a pass did, or undo it.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     data = ir.to_proto(model).SerializeToString()
-    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    names = [o.name for o in session.get_outputs()]
-    return dict(zip(names, session.run(None, dict(probes)), strict=True))
+    try:
+        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        names = [o.name for o in session.get_outputs()]
+        return dict(zip(names, session.run(None, dict(probes)), strict=True))
+    except Exception as error:  # ONNX Runtime's own exceptions share no base below Exception
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in probes.items())
+        raise ExportError(
+            f"the graph does not run {when}",
+            got=(str(error).strip().splitlines() or [type(error).__name__])[0][:400],
+            expected=f"a graph that takes {shapes}",
+        ) from error
 
 
 def _largest_change(before: Arrays, after: Arrays) -> float:

@@ -3,14 +3,14 @@
 1. Identity, and Dropout outside training mode whose mask nobody reads: bypassed.
 2. Cast to the dtype that the value has already: bypassed.
 3. Reshape to exactly the shape that the value has, all of it known: bypassed.
-4. Nodes and constants that no output depends on: removed.
+4. Nodes and constants that no output depends on, functions that nothing calls, and operator sets of neither: removed.
 5. An input of the graph that is handed to an output unchanged stays behind an Identity: both names are promised.
 """
 
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
+from onnx_ir.passes.common import RemoveUnusedFunctionsPass, RemoveUnusedNodesPass, RemoveUnusedOpsetsPass
 
 from ganexport.passes.constants import bypass, constant_of, integer_of, name_of
 from ganexport.passes.report import PassReport
@@ -31,9 +31,12 @@ def prune(model: ir.Model) -> PassReport:
         report.changed.append(f"{name_of(node)}: {reason}")
     before_nodes, before_constants = len(list(graph)), len(graph.initializers)
     RemoveUnusedNodesPass()(model)
+    RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
+    RemoveUnusedOpsetsPass()(model)
     nodes, constants = before_nodes - len(list(graph)), before_constants - len(graph.initializers)
-    if nodes or constants:
-        report.changed.append(f"{nodes} unused node(s), {constants} unused constant(s)")
+    unused = [f"{count} unused {what}" for count, what in ((nodes, "node(s)"), (constants, "constant(s)")) if count]
+    if unused:
+        report.changed.append(", ".join(unused))
     return report
 
 

@@ -23,12 +23,15 @@ class PassReport:
         changed: one line per change, in the order of the graph.
         refused: what would have been this pass's business, and could not be done exactly.
         max_abs_change: largest change of any output over the probes, where the pass was proven.
+        nodes_before, nodes_after: how many nodes the graph has; those of graphs inside of nodes, too.
     """
 
     name: str
     changed: list[str] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
     max_abs_change: float = 0.0
+    nodes_before: int = 0
+    nodes_after: int = 0
 
     def refuse(self, node: str, reason: str) -> None:
         self.refused.append(Refusal(node, reason))
@@ -38,5 +41,7 @@ class PassReport:
             "name": self.name,
             "changed": list(self.changed),
             "max_abs_change": self.max_abs_change,
+            "nodes_before": self.nodes_before,
+            "nodes_after": self.nodes_after,
             "refused": [{"node": r.node, "reason": r.reason} for r in self.refused],
         }

@@ -9,10 +9,13 @@ layer the same as a convolutional layer?", 2016). Padding crops what comes out.
 2. Stride 1: a Conv with the kernel turned round; no DepthToSpace, no crop.
 3. Padding by `auto_pad` or `output_shape`, dilation, unequal strides, another rank than 4, computed weights, or a
    padding wider than the kernel reaches: refused.
+
+It pays on some backends only (docs/adding-a-pass.md has the figures), and there not for every layer: `only` names some.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -25,10 +28,11 @@ from ganexport.passes.report import PassReport
 _END = np.iinfo(np.int64).max
 
 
-def convtranspose_to_subpixel(model: ir.Model) -> PassReport:
+def convtranspose_to_subpixel(model: ir.Model, only: Collection[str] | None = None) -> PassReport:
+    """Rewrites every ConvTranspose that can be; with `only`, those of these names alone (`name_of` gives them)."""
     report = PassReport("convtranspose_to_subpixel")
     for node in list(model.graph):
-        if node.op_type == "ConvTranspose":
+        if node.op_type == "ConvTranspose" and (only is None or name_of(node) in only):
             reason = _why_not(node)
             if reason is not None:
                 report.refuse(name_of(node), reason)

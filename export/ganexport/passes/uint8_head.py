@@ -1,10 +1,12 @@
 """Pixels in the graph: an image output as uint8 [N, H, W, C], so that a quarter of the bytes leaves the device.
 
 The same numbers as `ganruntime.images.uint8_from_output` gives: round((x - low) · 255 / (high - low)), half to even,
-clipped to [0, 255], in float32, in the same order of operations. NaN is not defined here (Cast leaves it open).
+in [0, 255], in float32, in the same order of operations. NaN is not defined here (Cast leaves it open).
 
-1. Every image output of the spec, float32, in either layout: Mul, Add, Round, Clip, Cast, and a Transpose for CHW.
+1. Every image output of the spec, float32, in either layout: Clip, Mul, Add, Round, Cast, and a Transpose for CHW.
 2. The output keeps its name; its dtype is uint8 and its shape [N, H, W, C].
+3. The Clip comes first, to [low, high], where the runtime clips last: the rounding between is monotonic, so that is the
+   same. A Mul behind a Conv would be folded into its weights by ONNX Runtime, and then rounds otherwise.
 """
 
 from __future__ import annotations
@@ -33,15 +35,15 @@ def add_uint8_head(model: ir.Model, spec: GeneratorSpec) -> PassReport:
         name = tensor.name
         gain = new_initializer(graph, f"{name}_gain", np.array(255.0 / (high - low), np.float32))
         offset = new_initializer(graph, f"{name}_offset", np.array(-low * 255.0 / (high - low), np.float32))
-        black = new_initializer(graph, f"{name}_black", np.array(0.0, np.float32))
-        white = new_initializer(graph, f"{name}_white", np.array(255.0, np.float32))
+        black = new_initializer(graph, f"{name}_black", np.array(low, np.float32))
+        white = new_initializer(graph, f"{name}_white", np.array(high, np.float32))
         value.name = f"{name}_float"
-        scaled = ir.node("Mul", [value, gain], name=f"{name}_scale")
+        clipped = ir.node("Clip", [value, black, white], name=f"{name}_clip")
+        scaled = ir.node("Mul", [clipped.outputs[0], gain], name=f"{name}_scale")
         shifted = ir.node("Add", [scaled.outputs[0], offset], name=f"{name}_shift")
         rounded = ir.node("Round", [shifted.outputs[0]], name=f"{name}_round")
-        clipped = ir.node("Clip", [rounded.outputs[0], black, white], name=f"{name}_clip")
-        cast = ir.node("Cast", [clipped.outputs[0]], {"to": ir.DataType.UINT8.value}, name=f"{name}_pixels")
-        nodes = [scaled, shifted, rounded, clipped, cast]
+        cast = ir.node("Cast", [rounded.outputs[0]], {"to": ir.DataType.UINT8.value}, name=f"{name}_pixels")
+        nodes = [clipped, scaled, shifted, rounded, cast]
         if tensor.role.layout == "CHW":
             # After the Cast: a quarter of the bytes to move.
             nodes.append(ir.node("Transpose", [cast.outputs[0]], {"perm": [0, 2, 3, 1]}, name=f"{name}_channels_last"))

@@ -301,7 +301,7 @@ def _floors_of(rung: str, changes: Mapping[str, float]) -> Floors:
 
 def _source_variant(bundle: Bundle) -> Variant:
     for variant in bundle.manifest.variants:
-        if variant.format == "onnx" and variant.precision == "fp32":
+        if variant.format == "onnx" and variant.precision == "fp32" and variant.output == "float":
             return variant
     raise InputError(
         f"{bundle.path} has no fp32 graph to make other rungs of",

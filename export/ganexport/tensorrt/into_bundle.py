@@ -42,12 +42,13 @@ class NewEngine:
 
 
 def source_variant(bundle: Bundle, precision: str) -> Variant:
-    """The graph of a precision: the variant of that name where there are several.
+    """The graph of a precision, with values for images: the variant of that name where there are several.
 
     Raises:
         InputError: the bundle has no graph of that precision; it says which it has.
     """
-    graphs = [v for v in bundle.manifest.variants if v.format == "onnx"]
+    # TensorRT takes uint8 at its ends only, behind a Cast; engines of graphs that give pixels are not built yet.
+    graphs = [v for v in bundle.manifest.variants if v.format == "onnx" and v.output == "float"]
     fitting = [v for v in graphs if v.precision == precision]
     if not fitting:
         raise InputError(

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from command_line import Answer, Ganexport, Pictures, Process, Words, started
 
 from ganexport.commands import main

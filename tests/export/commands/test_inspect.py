@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
 from command_line import Ganexport
 
 from ganexport.bundling import Exported
@@ -23,9 +25,12 @@ def test_it_says_what_goes_in_what_comes_out_and_how_it_was_proven(
     assert "  takes z: float32 [N, 16], latent (distribution normal, scale 1.0)" in lines
     assert "  gives image: float32 [N, 1, 16, 16], image (layout CHW, range [-1.0, 1.0])" in lines
     assert any(line.startswith("  golden: 1,024 latents of seed ") for line in lines)
-    (row,) = [line for line in lines if line.startswith("fp32 ")]
-    for word in ("onnx", "KiB", "verified", "holds on cpu, 1,024 latents, max error", "onnxruntime"):
+    row, verdict = [line for line in lines if line.startswith("fp32 ")]
+    for word in ("onnx", "values", "KiB", "verified"):
         assert word in row
+    worst_db = exported_once.finding.verdict.errors["psnr_db"]
+    for word in ("onnxruntime on cpu", "1,024", f"{worst_db:.1f}", "numpy", "holds"):
+        assert word in verdict
 
 
 def test_json_is_the_manifest_with_status_and_size(ganexport: Ganexport, exported_once: Exported) -> None:
@@ -49,11 +54,62 @@ def test_variants_that_never_ran_and_that_failed_are_told_apart(ganexport: Ganex
         draft.add("engines/new.plan", b"x" * 2048)
         draft.put_variant(Variant("h100", "fp32", "tensorrt", "engines/new.plan", (), record))
         draft.put_variant(draft.variants[0].with_verdict(failed))
-    rows = {line.split()[0]: line for line in ganexport("inspect", lively_bundle).out.splitlines() if line}
-    assert "unverified  never ran anywhere; used only if asked for by name" in rows["h100"]
-    assert "2.0 KiB" in rows["h100"]
-    assert "failed " in rows["fp32"]
-    assert "FAILS on cpu, 1,024 latents, no figures" in rows["fp32"]
+    lines = ganexport("inspect", lively_bundle).out.splitlines()
+    engine, never = [line for line in lines if line.startswith("h100 ")]
+    assert engine.endswith("unverified")
+    assert "2.0 KiB" in engine
+    assert never.endswith("never ran anywhere; used only if asked for by name")
+    graph, verdict = [line for line in lines if line.startswith("fp32 ")]
+    assert graph.endswith("failed")
+    assert "onnxruntime on cpu" in verdict
+    assert "no figures" in verdict
+    assert verdict.endswith("FAILS")
+
+
+def test_passes_say_what_each_did_and_refused(ganexport: Ganexport, exported_once: Exported) -> None:
+    answer = ganexport("inspect", exported_once.path, "--passes")
+    assert (answer.code, answer.err) == (0, "")
+    lines = answer.out.splitlines()
+    table = lines[lines.index(next(line for line in lines if line.startswith("passes of fp32"))) :]
+    assert table[0].split() == ["passes", "of", "fp32", "nodes", "largest", "change", "did", "refused"]
+    (norm,) = [line for line in table if line.startswith("fold_batchnorm ")]
+    reports = read_bundle(exported_once.path).manifest.reports["passes"]["fp32"]
+    (report,) = [r for r in reports if r["name"] == "fold_batchnorm"]
+    assert report["nodes_before"] - report["nodes_after"] == len(report["changed"]) == 2
+    assert f"{report['nodes_before']} -> {report['nodes_after']}" in norm
+    assert norm.split()[-2:] == ["2", "0"]
+    assert [f"  fold_batchnorm: {line}" for line in report["changed"]] == [
+        line for line in table if line.startswith("  fold_batchnorm: ")
+    ]
+    data = json.loads(ganexport("inspect", exported_once.path, "--passes", "--json").out)
+    assert data["reports"]["passes"]["fp32"] == reports
+
+
+def test_refusals_are_listed_with_their_reasons(ganexport: Ganexport, lively_bundle: Path) -> None:
+    refused = {"node": "norm_3", "reason": "it follows Add, not one of Conv"}
+    entry = {"name": "fold_batchnorm", "changed": [], "refused": [refused], "nodes_before": 4, "nodes_after": 4}
+    with bundle_changed(lively_bundle) as draft:
+        draft.reports["passes"] = {"fp32": [entry | {"max_abs_change": 0.0}]}
+    out = ganexport("inspect", lively_bundle, "--passes").out
+    assert "  fold_batchnorm left norm_3: it follows Add, not one of Conv" in out.splitlines()
+
+
+@pytest.mark.parametrize("reports", [None, "text", [], {"fp32": "text"}, {"fp32": [1, {"name": 2, "changed": 3}]}])
+def test_reports_of_another_hand_are_no_traceback(ganexport: Ganexport, lively_bundle: Path, reports: Any) -> None:
+    with bundle_changed(lively_bundle) as draft:
+        draft.reports["passes"] = reports
+    answer = ganexport("inspect", lively_bundle, "--passes")
+    assert (answer.code, answer.err) == (0, "")
+    assert "passes" in answer.out
+
+
+def test_a_variant_that_gives_pixels_says_so(ganexport: Ganexport, exported_with_pixels_once: Exported) -> None:
+    lines = ganexport("inspect", exported_with_pixels_once.path, "--passes").out.splitlines()
+    values, pixels = [line for line in lines if " onnx " in line]
+    assert "values" in values
+    assert pixels.startswith("fp32-uint8")
+    assert "uint8 pixels" in pixels
+    assert any(line.startswith("uint8_head") for line in lines)
 
 
 def test_a_damaged_file_is_an_error_that_names_it(ganexport: Ganexport, lively_bundle: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import odd_networks as odd
+import onnx
 import pytest
 from command_line import Ganexport, Process
 
@@ -69,13 +70,15 @@ def test_another_process_exports_the_same_bytes(
         "dcgan-generator: checking the network",
         "dcgan-generator: exporting the graph",
         "dcgan-generator: proving the graph over 300 latents in batches 1, 2, 3, 64, 257",
+        "dcgan-generator: proving the graph that gives pixels, equal to that of values",
         "dcgan-generator: writing the bundle",
     ]
-    first, second = out.splitlines()
+    first, second, third = out.splitlines()
     assert first.startswith(f"{tmp_path / 'again.gan'}: ")
     assert "verified over 300 latents" in first
     assert second.startswith("  image: largest error ")
     assert second.endswith((" (bound 1e-05), pixels at most 0 level(s) apart", "pixels at most 1 level(s) apart"))
+    assert third == "  fp32-uint8: the same images as pixels, equal over all of these latents"
 
 
 def test_a_module_with_several_inputs_and_outputs_is_exported_through_its_factory(
@@ -85,11 +88,12 @@ def test_a_module_with_several_inputs_and_outputs_is_exported_through_its_factor
         "to-onnx", "--factory", "their_models:Both", "--spec", "spec.json", "-o", "both.gan", "--latents", 20
     )
     assert answer.code == 0, answer.err
-    _, image, code = answer.out.splitlines()
+    _, image, code, pixels = answer.out.splitlines()
     assert image.startswith("  image: largest error ")
     assert "pixels" in image
     assert code.startswith("  code: largest error ")
     assert "pixels" not in code
+    assert pixels.startswith("  fp32-uint8: ")
     bundle = read_bundle(here / "both.gan")
     assert bundle.manifest.reports["export"]["origin"] == "factory their_models:Both"
     assert [t.name for t in bundle.spec.inputs] == ["z", "label", "truncation"]
@@ -97,13 +101,13 @@ def test_a_module_with_several_inputs_and_outputs_is_exported_through_its_factor
     assert ganexport("verify", here / "both.gan").code == 0
     drawn = ganexport("generate", "both.gan", "-n", 5, "-o", "images", "--label", "owl", "--truncation", 0.5)
     assert drawn.code == 0, drawn.err
-    assert len(list((here / "images").iterdir())) == 5
+    assert len(list((here / "images").glob("*.png"))) == 5
 
 
 @pytest.mark.parametrize(
     ("factory", "error"),
     [
-        ("their_models:Noisy", "error: both: two runs on the same inputs give different values of 'image'"),
+        ("their_models:Noisy", "error: both: the network draws random numbers"),
         ("their_models:fails", "error: their_models:fails() failed\n  got:      ValueError: no weights here"),
         ("their_models:Nobody", "error: cannot import their_models:Nobody"),
         ("their_models", "error: 'their_models' does not name a function\n  expected: package.module:function"),
@@ -141,3 +145,39 @@ def test_wrong_paths_are_errors_that_name_them(ganexport: Ganexport, here: Path,
         assert (answer.code, answer.out) == (1, "")
         assert problem in answer.err
         assert "exporting" not in answer.err
+
+
+def test_passes_are_chosen_by_name(ganexport: Ganexport, here: Path, checkpoint_once: Path) -> None:
+    answer = ganexport(
+        "to-onnx", checkpoint_once, "-o", "new.gan", "--latents", 20, "--no-uint8", "--without-pass", "fold_batchnorm",
+        "--with-pass", "convtranspose_to_subpixel", "--target", "tensorrt11",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    assert len(answer.out.splitlines()) == 2
+    bundle = read_bundle(here / "new.gan")
+    assert [v.name for v in bundle.manifest.variants] == ["fp32"]
+    names = [report["name"] for report in bundle.manifest.reports["passes"]["fp32"]]
+    assert "fold_batchnorm" not in names
+    assert names[-2:] == ["convtranspose_to_subpixel", "prune"]
+    kinds = {node.op_type for node in onnx.load_from_string(bundle.read("model.onnx")).graph.node}
+    assert {"BatchNormalization", "DepthToSpace"} <= kinds
+    assert "ConvTranspose" not in kinds
+
+
+@pytest.mark.parametrize(
+    ("options", "problem", "expected"),
+    [
+        (["--without-pass", "speed"], "no pass is called 'speed'", "fold_batchnorm"),
+        (["--with-pass", "speed"], "no pass is called 'speed'", "convtranspose_to_subpixel"),
+        (["--target", "toaster"], "'toaster' is not a target", "tensorrt11"),
+        (["--target", "onnxruntime", "--opset", 23], "onnxruntime does not take operator set 23", "7 to 21"),
+    ],
+)
+def test_names_that_are_not_known_are_errors_that_list_those_that_are(
+    ganexport: Ganexport, here: Path, checkpoint_once: Path, options: list[object], problem: str, expected: str
+) -> None:
+    answer = ganexport("to-onnx", checkpoint_once, "-o", "new.gan", *options)
+    assert (answer.code, answer.out) == (1, "")
+    assert problem in answer.err
+    assert expected in answer.err
+    assert not (here / "new.gan").exists()

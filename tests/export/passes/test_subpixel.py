@@ -104,3 +104,23 @@ def test_rule_3_refused_in_one_dimension_and_with_computed_weights() -> None:
     assert "1 spatial dimension" in convtranspose_to_subpixel(flat).refused[0].reason
     given = graph_of([node], {}, {"x": ["n", 4, "h", "v"], "w": [4, 6, 3, 3]})
     assert "computed" in convtranspose_to_subpixel(given).refused[0].reason
+
+
+def test_only_those_that_are_named() -> None:
+    nodes = [
+        oh.make_node("ConvTranspose", ["x", "w"], ["a"], name="first", strides=[2, 2], pads=[1, 1, 1, 1]),
+        oh.make_node("ConvTranspose", ["a", "w"], ["b"], name="second", strides=[2, 2], pads=[1, 1, 1, 1]),
+        oh.make_node("ConvTranspose", ["b", "w"], ["y"], name="third", dilations=[2, 2]),
+    ]
+    x = normal(2, 4, 3, 3)
+    for only, forms, refused in (
+        ({"second"}, ["ConvTranspose", "Conv", "DepthToSpace", "Slice", "ConvTranspose"], 0),
+        ({"third"}, ["ConvTranspose"] * 3, 1),
+        (set(), ["ConvTranspose"] * 3, 0),
+    ):
+        model = graph_of(nodes, {"w": normal(4, 4, 4, 4)}, {"x": ["n", 4, "h", "v"]})
+        (before,) = run(model, {"x": x})
+        report = convtranspose_to_subpixel(model, only=only)
+        assert operators(model) == forms
+        assert len(report.refused) == refused
+        np.testing.assert_allclose(run(model, {"x": x})[0], before, rtol=0, atol=1e-4 * np.abs(before).max())

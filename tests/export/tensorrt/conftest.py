@@ -1,15 +1,11 @@
-"""Puts this folder's helpers on the path, and gives the tests a machine and a bundle."""
+"""Gives the tests a machine and a bundle."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from imaginary_machine import Machine
 from tensorrt_bundles import write_bundle
 

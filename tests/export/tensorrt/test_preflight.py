@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import parser
 from tensorrt_bundles import onnx_generator
+from to_trt_command import run
 
-from ganexport.commands import main
 from ganexport.tensorrt.operator_support import support_table, text_from_version, version_from_text
 from ganexport.tensorrt.preflight import Preflight, preflight_from_onnx
 from ganruntime.bundle import BundleDraft, bundle_changed
@@ -243,14 +243,6 @@ def test_targets_go_to_text_and_back() -> None:
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main(["to-trt", *map(str, words)])
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    return int(stopped.value.code or 0), out, err
 
 
 def with_graph(path: Path, change: str) -> None:

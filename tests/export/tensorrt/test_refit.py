@@ -11,8 +11,8 @@ import pytest
 from imaginary_machine import FakeGpu, Machine
 from onnx import numpy_helper
 from tensorrt_bundles import add_half, half_generator, onnx_generator, write_bundle
+from to_trt_command import run
 
-from ganexport.commands import main
 from ganexport.tensorrt.graph_key import graph_key_from_onnx
 from ganexport.tensorrt.into_bundle import engine_into_bundle
 from ganexport.tensorrt.job import run_job
@@ -279,14 +279,6 @@ def test_refit_in_a_process_of_its_own(
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main(["to-trt", *map(str, words)])
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    return int(stopped.value.code or 0), out, err
 
 
 def test_the_command_refits(

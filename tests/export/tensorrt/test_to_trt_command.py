@@ -8,18 +8,10 @@ from pathlib import Path
 
 import pytest
 from imaginary_machine import Machine
+from to_trt_command import run
 
-from ganexport.commands import main
 from ganexport.tensorrt.job import run_job
 from ganruntime.bundle import read_bundle
-
-
-def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as stopped:
-        main(["to-trt", *map(str, words)])
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    return int(stopped.value.code or 0), out, err
 
 
 def test_it_builds_and_says_what_it_did(
