@@ -38,6 +38,19 @@ def test_a_sound_bundle_holds_and_remembers_where(ganexport: Ganexport, lively_b
     assert read_bundle(lively_bundle).manifest.files == before.files
 
 
+def test_each_backend_has_a_verdict_of_its_own(ganexport: Ganexport, lively_bundle: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed (extra: openvino)")
+    before = read_bundle(lively_bundle).variant("fp32").verdicts
+    answer = ganexport("verify", lively_bundle, "--backend", "openvino")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out.splitlines()[2].split()[:3] == ["fp32", "openvino", "cpu"]
+    kept, added = read_bundle(lively_bundle).variant("fp32").verdicts
+    assert (kept,) == before
+    assert (added.backend, added.device, added.passed) == ("openvino", "cpu", True)
+    assert "openvino" in added.versions
+    assert "openvino" in ganexport("inspect", lively_bundle).out
+
+
 @pytest.mark.parametrize("name", ["one weight", "rarely NaN"])
 def test_an_exchanged_graph_is_refused_for_good(ganexport: Ganexport, lively_bundle: Path, name: str) -> None:
     altered_graphs.with_other_graph(lively_bundle, altered_graphs.ALTERATIONS[name])

@@ -1,0 +1,1 @@
+"""Comparison of generators, variants or checkpoints on the same latents: figures, and the worst cases to look at."""
