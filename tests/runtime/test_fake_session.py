@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from small_bundles import small_spec
@@ -10,10 +12,11 @@ from ganruntime import noise
 from ganruntime.errors import BackendError, InputError
 from ganruntime.generator import Generator
 from ganruntime.sessions.base import empty_outputs
-from ganruntime.sessions.fake import FakeSession
+from ganruntime.sessions.fake import FakeSession, fake_generator
 from ganruntime.spec import GeneratorSpec, Image, Latent, Logits, TensorSpec, Vector
 
 SPEC = small_spec(conditional=True)
+PINNED = [179, 36, 225, 121]
 
 
 def run(session: FakeSession, batch: int, seed: int = 0) -> np.ndarray:
@@ -46,6 +49,45 @@ def test_it_counts_its_runs_and_fails_when_told() -> None:
         run(session, 4)
     run(session, 4)
     assert session.batches == [1, 4, 4]
+
+
+def test_rows_that_poison_their_batch() -> None:
+    session = FakeSession(SPEC, buckets=(4,), fail_when=lambda inputs: (inputs["label"] == 2).any())
+    inputs = noise.inputs(SPEC, 0, 0, 4)
+    for label, fails in ((1, False), (2, True), (0, False)):
+        inputs["label"][:] = [0, 1, label, 0]
+        if fails:
+            with pytest.raises(BackendError, match="told to fail"):
+                session.run(inputs, empty_outputs(SPEC, 4))
+        else:
+            session.run(inputs, empty_outputs(SPEC, 4))
+    assert session.batches == [4, 4, 4]
+
+
+def test_what_the_test_raises_is_what_the_run_raises() -> None:
+    def lost(inputs: object) -> bool:
+        raise OSError("the device is gone")
+
+    with pytest.raises(OSError, match="the device is gone"):
+        run(FakeSession(SPEC, fail_when=lost), 1)
+
+
+def test_it_takes_the_time_that_it_is_told_to() -> None:
+    session = FakeSession(SPEC, seconds=0.02, seconds_per_row=0.01)
+    start = time.perf_counter()
+    run(session, 4)
+    assert time.perf_counter() - start >= 0.06
+
+
+def test_a_generator_over_the_fake_is_the_same_in_every_run() -> None:
+    images = fake_generator().generate(16, seed=7)
+    assert (images.shape, images.dtype) == ((16, 8, 8, 3), np.uint8)
+    # Pinned: users compare with what they saw.
+    assert images[:4, 0, 0, 0].tolist() == PINNED
+    with fake_generator(SPEC, buckets=(2,), fail_on=[1]) as generator:
+        assert np.array_equal(generator.generate(2, seed=1), fake_generator(SPEC).generate(2, seed=1))
+        with pytest.raises(BackendError, match="run 1"):
+            generator.generate(1)
 
 
 def test_it_closes_twice_and_then_runs_no_more() -> None:

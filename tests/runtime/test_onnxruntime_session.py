@@ -286,7 +286,7 @@ def test_a_backend_that_is_not_installed_names_its_extra(bundle_path: Path, monk
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     for device in ("auto", "cpu", "cuda"):
         with pytest.raises(MissingDependencyError, match="onnxruntime is not installed") as error:
-            ganruntime.load(bundle_path, device=device)
+            ganruntime.load(bundle_path, device=device, backend="onnxruntime")
         assert "ganexport[cpu]" in str(error.value)
         assert isinstance(error.value, ImportError)
 

@@ -10,9 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "export" / "tensorrt"))
-
 from imaginary_machine import FakeGpu, Machine
 from tensorrt_bundles import write_bundle
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from ganruntime.errors import BundleFormatError
-from ganruntime.roles import is_text
+from ganruntime.roles import SIDE_LIMIT, is_text
 from ganruntime.spec import GeneratorSpec
 from ganruntime.strict_json import strict_loads
 
@@ -20,6 +20,7 @@ MANIFEST_NAME = "manifest.json"
 MANIFEST_LIMIT_BYTES = 8 << 20
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 FORMATS = ("onnx", "tensorrt")
+OUTPUTS = ("float", "uint8")
 HARDWARE_COMPATIBILITIES = ("none", "ampere+", "same-cc")
 REFERENCE = "reference"  # the backend of a verdict that evaluated a graph by its definition, where no kernel runs it
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-+]*(/[A-Za-z0-9][A-Za-z0-9._\-+]*)*\Z")
@@ -108,6 +109,8 @@ class Verdict:
     reference: what it was compared with.
     latents, batches: over how many latents, in which batch sizes.
     errors: measured figures, such as max_abs, mean_abs, max_uint8, psnr_db.
+    sizes: where height and width vary, the (height, width) of the first image input in which it was run; the first
+        over all latents in all batches, the others over fewer. JSON has the key only where there are any.
     """
 
     passed: bool
@@ -119,6 +122,7 @@ class Verdict:
     batches: tuple[int, ...]
     bound: float
     errors: Mapping[str, float]
+    sizes: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         _require(isinstance(self.passed, bool), "verdict.passed", "is not true or false", got=repr(self.passed)[:80])
@@ -129,6 +133,7 @@ class Verdict:
         object.__setattr__(self, "batches", _tuple(self.batches, "verdict.batches", lambda v, w: _integer(v, w, 1)))
         object.__setattr__(self, "bound", _number(self.bound, "verdict.bound"))
         object.__setattr__(self, "errors", _mapping(self.errors, "verdict.errors", _number))
+        object.__setattr__(self, "sizes", _tuple(self.sizes, "verdict.sizes", _size))
 
     @property
     def place(self) -> tuple[str, str]:
@@ -188,7 +193,11 @@ class EngineRecord:
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run the generator: a graph or an engine, its precision, and its verdicts."""
+    """One way to run the generator: a graph or an engine, its precision, and its verdicts.
+
+    output: `float`, images as the spec says; or `uint8`, images as pixels, uint8 [H, W, C] in [0, 255]. JSON has the
+        key only where it is `uint8`.
+    """
 
     name: str
     precision: str
@@ -196,6 +205,7 @@ class Variant:
     file: str
     verdicts: tuple[Verdict, ...] = ()
     engine: EngineRecord | None = None
+    output: str = "float"
 
     def __post_init__(self) -> None:
         _require(
@@ -218,6 +228,13 @@ class Variant:
             "is not known",
             got=repr(self.format),
             expected=", ".join(FORMATS),
+        )
+        _require(
+            self.output in OUTPUTS,
+            f"{where}: output",
+            "is not known",
+            got=repr(self.output)[:80],
+            expected=", ".join(OUTPUTS),
         )
         file_name(self.file, f"{where}: file")
         object.__setattr__(self, "verdicts", tuple(self.verdicts))
@@ -307,7 +324,7 @@ class Manifest:
             "schema_version": SCHEMA_VERSION,
             "spec": self.spec.to_json(),
             "files": {name: _json(record) for name, record in self.files.items()},
-            "variants": [_json(v) for v in self.variants],
+            "variants": [_variant_json(v) for v in self.variants],
             "golden": _json(self.golden),
             "preview": self.preview,
             "reports": dict(self.reports),
@@ -373,11 +390,35 @@ def _read(cls: type[T], value: object, where: str) -> T:
     return cls(**_table(value, where, {f.name for f in fields(cls)}))  # type: ignore[arg-type]
 
 
+def _size(value: object, where: str) -> tuple[int, int]:
+    sides = _tuple(value, where, lambda v, w: _integer(v, w, 1, SIDE_LIMIT))
+    _require(len(sides) == 2, where, "is not a height and a width", got=list(sides))
+    return sides[0], sides[1]
+
+
+def _read_verdict(value: object, where: str) -> Verdict:
+    table = _table(value, where, {f.name for f in fields(Verdict)}, optional=frozenset({"sizes"}))
+    _require(table.get("sizes") != [], f"{where}.sizes", "stands only where there are any")
+    return Verdict(**table)
+
+
 def _read_variant(value: object, where: str) -> Variant:
-    table = _table(value, where, {f.name for f in fields(Variant)})
+    table = _table(value, where, {f.name for f in fields(Variant)}, optional=frozenset({"output"}))
+    # One way to say it: a manifest that is read and written again has the bytes that it had.
+    _require(table.get("output") != OUTPUTS[0], f"{where}.output", "stands only where it is uint8", got=OUTPUTS[0])
     engine = None if table["engine"] is None else _read(EngineRecord, table["engine"], f"{where}.engine")
-    verdicts = _tuple(table["verdicts"], f"{where}.verdicts", lambda v, w: _read(Verdict, v, w))
+    verdicts = _tuple(table["verdicts"], f"{where}.verdicts", _read_verdict)
     return Variant(**(table | {"engine": engine, "verdicts": verdicts}))
+
+
+def _variant_json(variant: Variant) -> Any:
+    data = _json(variant)
+    if data["output"] == OUTPUTS[0]:
+        del data["output"]
+    for verdict in data["verdicts"]:
+        if not verdict["sizes"]:
+            del verdict["sizes"]
+    return data
 
 
 def _json(record: object) -> Any:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ganruntime.bundle.manifest import Variant
 from ganruntime.errors import BackendError, InputError
-from ganruntime.spec import GeneratorSpec, TensorSpec
+from ganruntime.spec import GeneratorSpec, TensorSpec, pixel_spec
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -21,7 +21,9 @@ class Session(ABC):
     """A loaded variant. Not thread-safe: one thread runs at a time; a batcher or a pool owns it.
 
     Attributes:
-        spec: the generator's contract.
+        contract: the generator's own spec, the bundle's.
+        spec: what this variant takes and gives: the contract, but for images that a variant gives as pixels, uint8
+            [H, W, C] in [0, 255].
         variant: what is loaded.
         device: where it runs, such as `cpu` or `cuda:0`.
         buckets: the batch sizes that `run` takes, ascending.
@@ -33,7 +35,8 @@ class Session(ABC):
         for tensor in (*spec.inputs, *spec.outputs):
             if tensor.dtype == "bfloat16":  # NumPy has no such dtype; a bf16 graph takes and gives float32
                 raise BackendError(f"{tensor.name!r} is bfloat16, which the runtime cannot hold", expected="float32")
-        self.spec = spec
+        self.contract = spec
+        self.spec = pixel_spec(spec) if variant.output == "uint8" else spec
         self.variant = variant
         self.device = device
         self.buckets = buckets
@@ -43,8 +46,10 @@ class Session(ABC):
         """Runs one batch.
 
         Args:
-            inputs: {name: [b, *shape]} for every input of the spec, C-contiguous, in its dtype, b in `buckets`.
-            out: {name: [b, *shape]} for every output of the spec, C-contiguous, in its dtype; filled.
+            inputs: {name: [b, *shape]} for every input of the spec, C-contiguous, in its dtype, b in `buckets`; where
+                height and width vary, in one size that fits.
+            out: {name: [b, *shape]} for every output of the spec, C-contiguous, in its dtype, at the size that follows
+                (`ganruntime.sizes.spec_at`); filled.
 
         Raises:
             BackendError: the backend failed; the cause is chained.

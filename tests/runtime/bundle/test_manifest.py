@@ -137,6 +137,18 @@ def test_a_real_bundle_comes_back_equal(bundle_path: Path, conditional_path: Pat
 # Variants and verdicts
 
 
+def test_the_output_of_a_variant_stands_only_where_it_is_pixels() -> None:
+    pixels = Variant("fp32-uint8", "fp32", "onnx", "model.onnx", (VERDICT,), output="uint8")
+    manifest = Manifest(MANIFEST.spec, MANIFEST.files, (*MANIFEST.variants, pixels), MANIFEST.golden)
+    entries = json.loads(manifest.dumps())["variants"]
+    assert [entry.get("output") for entry in entries] == [None, None, "uint8"]
+    assert Manifest.loads(manifest.dumps()) == manifest
+    VALIDATOR.validate(json.loads(manifest.dumps()))
+    assert MANIFEST.variants[0].output == "float"
+    with pytest.raises(BundleFormatError, match="output"):
+        Variant("fp32", "fp32", "onnx", "model.onnx", output="uint16")
+
+
 def test_a_status_is_what_the_verdicts_say() -> None:
     failed = Verdict(**(vars(VERDICT) | {"passed": False, "device": "cuda:0"}))
     variant = Variant("fp32", "fp32", "onnx", "model.onnx")
@@ -287,6 +299,10 @@ def set_at(*path: Any, to: Any) -> Any:
     return changed(BASES["full"], path, lambda _: to)
 
 
+def with_output(output: object) -> Any:
+    return changed(BASES["full"], ("variants", 0), lambda old: old | {"output": output})
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -301,6 +317,9 @@ def set_at(*path: Any, to: Any) -> Any:
         set_at("variants", 0, "name", to="a" * 129),
         set_at("variants", 0, "precision", to="fp8"),
         set_at("variants", 0, "file", to="../model.onnx"),
+        with_output("float"),
+        with_output("uint16"),
+        with_output(None),
         set_at("files", "model.onnx", "sha256", to="0" * 63),
         set_at("files", "model.onnx", "sha256", to="A" * 64),
         set_at("files", "model.onnx", "sha256", to="0" * 64 + "\n"),
@@ -336,6 +355,7 @@ def test_what_both_refuse(data: Any) -> None:
     "data",
     [
         set_at("preview", to=None),
+        with_output("uint8"),
         set_at("reports", to={"anything": [1, {"goes": None}]}),
         set_at("variants", 0, "verdicts", to=[]),
         set_at("spec", "outputs", 0, to=BASES["roles"]["spec"]["inputs"][4]),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from small_bundles import small_spec, verdict, write_small_bundle
+from small_disk import small_disk
 
 from ganruntime.bundle import GoldenRecord, Variant, bundle_changed, bundle_written, read_bundle
 from ganruntime.errors import BundleError, BundleFormatError, BundleIntegrityError, InputError, OutputError
@@ -189,19 +190,14 @@ def test_a_bundle_that_lost_a_file_is_not_written_anew_without_it(bundle_path: P
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a file system cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "disk", "1m") as folder:
+        yield folder
 
 
-def test_a_disk_that_is_full_leaves_the_old_bundle(small_disk: Path) -> None:
-    path = write_small_bundle(small_disk / "small.gan")
+def test_a_disk_that_is_full_leaves_the_old_bundle(disk: Path) -> None:
+    path = write_small_bundle(disk / "small.gan")
     for size in (900 << 10, 4 << 20):
         with left_as_it_was(path):
             with pytest.raises(OutputError, match="No space left") as error:

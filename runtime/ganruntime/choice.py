@@ -1,0 +1,232 @@
+"""The choice of what runs: which backend, device and variant a load takes, and why.
+
+What was named is what runs, or there is an error. What was left to `auto` is chosen in this order:
+
+1. The device: a GPU where ONNX Runtime has one, or where TensorRT is installed and the bundle has a verified engine;
+   else the CPU.
+2. The backend: of those that are installed and run on that device, the first with a verdict of its own for that kind of
+   device that holds; else the first with a variant that was verified elsewhere, and `why` says so. A device is never
+   changed to suit a backend.
+3. The variant: the first in the bundle's order of preference that was verified.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Any
+
+from ganruntime.buckets import DEFAULT_BUCKETS, checked_buckets
+from ganruntime.bundle import Bundle, Variant
+from ganruntime.errors import BackendError, InputError, MissingDependencyError
+from ganruntime.sessions.base import Session
+from ganruntime.sessions.devices import gpu_count, parse_device
+
+# In the order of preference; `auto` goes down it.
+BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
+_KINDS = {"onnxruntime": ("cpu", "cuda"), "openvino": ("cpu",), "tensorrt": ("cuda",)}
+_EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino", "tensorrt": "trt"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen: `device_why` and `backend_why` are for people, and stand in `Generator.describe()`."""
+
+    backend: str
+    device: str
+    variant: Variant
+    device_why: str
+    backend_why: str
+
+
+def choose(bundle: Bundle, device: str, backend: str, precision: str) -> Choice:
+    """Decides what a load runs; imports a backend only to ask for its devices, and opens nothing.
+
+    Raises:
+        InputError: an argument names nothing that there is.
+        MissingDependencyError: the backend, or with `auto` every one that runs on the device, is not installed.
+        BackendError: nothing verified is there for `auto`, or the device is not one of the backend's.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"{backend!r} is not a backend", expected=", ".join(BACKENDS))
+    if backend != "auto":
+        chosen, why = _device_of(backend) if device == "auto" else (device, "asked for")
+        return Choice(backend, chosen, _variant_of(bundle, backend, chosen, precision), why, "asked for")
+    chosen, why = _best_device(bundle) if device == "auto" else (device, "asked for")
+    return _best_backend(bundle, chosen, precision, why)
+
+
+def candidates(bundle: Bundle, format: str, precision: str, backend: str | None = None) -> list[Variant]:
+    """The variants that may be loaded, best first: the one of that name, else those of that precision, verified first.
+
+    An unverified or failed one is never among them unless it is asked for by name or precision.
+
+    Args:
+        backend: for whom; its own verdicts then count before those of others.
+
+    Raises:
+        BackendError: `auto`, and none is verified.
+        InputError: none has that name or precision.
+    """
+    variants = [v for v in bundle.manifest.variants if v.format == format]
+    # Pixels are given to those who ask: by the variant's name, or with a view that has no other (`ganruntime.heads`).
+    variants = [v for v in variants if v.output == "float" or v.name == precision] or variants
+    statuses = {v.name: status_for(v, backend) for v in variants}
+    listed = ", ".join(f"{v.name} ({statuses[v.name]})" for v in variants) or "none"
+    if precision == "auto":
+        verified = [v for v in variants if statuses[v.name] == "verified"]
+        if not verified:
+            remedy = f"ganexport verify {bundle.path}" if format == "onnx" else f"ganexport to-trt {bundle.path}"
+            raise BackendError(f"{bundle.path} has no verified {format} variant", got=listed, remedy=remedy)
+        return verified
+    named = [v for v in variants if v.name == precision]
+    named = named or sorted(
+        (v for v in variants if v.precision == precision), key=lambda v: statuses[v.name] != "verified"
+    )
+    if not named:
+        remedy = f"ganexport inspect {bundle.path}"
+        raise InputError(f"{bundle.path} has no {format} variant {precision!r}", got=listed, remedy=remedy)
+    return named
+
+
+def status_for(variant: Variant, backend: str | None) -> str:
+    """`Variant.status` as it concerns one backend: by its own verdicts where it has any, else by everybody's.
+
+    What fails in one backend may hold in another, and the other way round.
+    """
+    own = tuple(v for v in variant.verdicts if v.backend == backend)
+    return replace(variant, verdicts=own).status if own else variant.status
+
+
+def installed(backend: str) -> bool:
+    """Whether a backend's module can be found; it is not imported."""
+    if backend in sys.modules:
+        return sys.modules[backend] is not None
+    return find_spec(backend) is not None
+
+
+def _device_of(backend: str) -> tuple[str, str]:
+    if backend == "tensorrt":
+        return "cuda:0", "engines run on the GPU"
+    if backend == "openvino":
+        return "cpu", "OpenVINO runs on the CPU here"
+    from ganruntime.sessions.onnxruntime import best_device
+
+    return best_device()
+
+
+def _best_device(bundle: Bundle) -> tuple[str, str]:
+    why = "no backend for a GPU is installed"
+    if installed("onnxruntime"):
+        device, why = _device_of("onnxruntime")
+        if device != "cpu":
+            return device, why
+    if installed("tensorrt") and gpu_count() and _verified_there(bundle, "tensorrt", "cuda", "auto"):
+        return "cuda:0", "a GPU answers, and the bundle has engines"
+    return "cpu", why
+
+
+def _best_backend(bundle: Bundle, device: str, precision: str, device_why: str) -> Choice:
+    kind, _ = parse_device(device)
+    able = [b for b in BACKENDS[1:] if kind in _KINDS[b]]
+    here = [b for b in able if installed(b)]
+    if not here:
+        names = able if kind == "cpu" else ["onnxruntime-gpu", *able[1:]]
+        extras = " or ".join(f'"ganexport[{_extra(b, kind)}]"' for b in able)
+        raise MissingDependencyError(
+            f"no backend is installed that runs on {device}",
+            expected=" or ".join(names),
+            remedy=f"pip install {extras}",
+        )
+    reasons = [f"{b} is not installed" for b in able if b not in here]
+    errors: list[Exception] = []
+
+    def rank(backend: str) -> tuple[bool, bool]:
+        # An onnxruntime built for the CPU is installed and is of no use on a GPU.
+        useless = kind == "cuda" and backend == "onnxruntime" and _device_of(backend)[0] == "cpu"
+        return useless, not _verified_there(bundle, backend, kind, precision)
+
+    for backend in sorted(here, key=rank):
+        try:
+            variant = _variant_of(bundle, backend, device, precision)
+        except (BackendError, InputError, MissingDependencyError) as error:
+            errors.append(error)
+            reasons.append(f"{backend} does not: {error.problem}")
+            continue
+        if _verified_there(bundle, backend, kind, variant.name):
+            reasons.insert(0, f"it was verified on {kind} by {backend}")
+        else:
+            where = ", ".join(f"{v.backend} {v.device}" for v in variant.verdicts) or "nowhere"
+            reasons.insert(0, f"the first installed that runs on {kind}; the variant was verified by: {where}")
+        return Choice(backend, device, variant, device_why, "; ".join(reasons))
+    raise errors[0]
+
+
+def _verified_there(bundle: Bundle, backend: str, kind: str, precision: str) -> bool:
+    """Whether the variant that this backend would take has a verdict by it, on such a device, that holds."""
+    try:
+        variant = candidates(bundle, _format_of(backend), precision, backend)[0]
+    except (BackendError, InputError):
+        return False
+    return any(v.passed and v.backend == backend and v.device.partition(":")[0] == kind for v in variant.verdicts)
+
+
+def _variant_of(bundle: Bundle, backend: str, device: str, precision: str) -> Variant:
+    variants = candidates(bundle, _format_of(backend), precision, backend)
+    if backend != "tensorrt":
+        return variants[0]
+    from ganruntime.sessions.cuda import gpu_from_index
+    from ganruntime.sessions.tensorrt import check_environment, first_that_fits, rebuild_command
+    from ganruntime.sessions.tensorrt_library import require_tensorrt
+
+    variant = first_that_fits(variants, device)
+    if variant.engine is not None:
+        gpu = gpu_from_index(parse_device(device)[1])
+        rebuild = rebuild_command(variant, variant.engine, bundle)
+        check_environment(variant.engine, variant, require_tensorrt(), gpu, rebuild)
+    return variant
+
+
+def _format_of(backend: str) -> str:
+    return "tensorrt" if backend == "tensorrt" else "onnx"
+
+
+def _extra(backend: str, kind: str) -> str:
+    return "gpu" if (backend, kind) == ("onnxruntime", "cuda") else _EXTRAS[backend]
+
+
+def opened_session(
+    bundle: Bundle,
+    choice: Choice,
+    *,
+    buckets: Sequence[int] | None = None,
+    threads: int | None = None,
+    streams: int | None = None,
+) -> Session:
+    """The session of a choice, its buckets not warmed yet. Arguments and errors are those of `ganruntime.load`."""
+    sizes = checked_buckets(buckets) if buckets is not None else None
+    for name, count in (("threads", threads), ("streams", streams)):
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+            raise InputError(f"{name} is not a count", got=repr(count), expected="an integer >= 1")
+    if streams is not None and choice.backend != "openvino":
+        raise InputError(f"{choice.backend} has no streams", got=f"streams={streams}", expected='backend="openvino"')
+    if choice.backend == "tensorrt":
+        from ganruntime.sessions.tensorrt import TensorRTSession
+
+        return TensorRTSession(bundle, choice.variant, choice.device, sizes)
+    graph, where = bundle.graph(choice.variant), str(bundle.path / choice.variant.file)
+    common: dict[str, Any] = {
+        "device": choice.device,
+        "buckets": sizes or DEFAULT_BUCKETS,
+        "threads": threads,
+        "where": where,
+    }
+    if choice.backend == "openvino":
+        from ganruntime.sessions.openvino import OpenVinoSession
+
+        return OpenVinoSession(bundle.spec, choice.variant, graph, streams=streams or 1, **common)
+    from ganruntime.sessions.onnxruntime import OnnxRuntimeSession
+
+    return OnnxRuntimeSession(bundle.spec, choice.variant, graph, **common)
