@@ -15,7 +15,10 @@ GanError
 ├── BackendError                       a backend cannot do what was asked
 │   ├── DeviceError                    the device that was asked for is not there
 │   └── EngineError                    an engine cannot be built, or was built for other hardware or versions
-└── OutputError (OSError)              what was made could not be written
+├── OutputError (OSError)              what was made could not be written
+├── Overloaded                         a batcher's queue is full; says when to come back
+├── DeadlineExceeded (TimeoutError)    a request's time ran out before its images were drawn
+└── BatcherClosed                      a batcher takes no more requests
 """
 
 from __future__ import annotations
@@ -122,3 +125,40 @@ class EngineError(BackendError):
 
 class OutputError(GanError, OSError):
     """What was made could not be written."""
+
+
+class Overloaded(GanError):
+    """A batcher's queue is full: nothing was queued. HTTP calls it 429, with `Retry-After`.
+
+    Attributes:
+        retry_after_s: when there should be room, at the pace of late.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        retry_after_s: float = 1.0,
+        got: object | None = None,
+        expected: object | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(problem, got=got, expected=expected, remedy=remedy)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_overloaded, (self.problem, self.retry_after_s, self.got, self.expected, self.remedy)
+
+
+def _rebuild_overloaded(
+    problem: str, retry_after_s: float, got: object, expected: object, remedy: str | None
+) -> Overloaded:
+    return Overloaded(problem, retry_after_s=retry_after_s, got=got, expected=expected, remedy=remedy)
+
+
+class DeadlineExceeded(GanError, TimeoutError):
+    """A request's time ran out before its images were drawn."""
+
+
+class BatcherClosed(GanError):
+    """A batcher takes no more requests, or was closed before this one was drawn."""

@@ -34,6 +34,7 @@ def test_the_tree_is_the_one_drawn_at_the_top_of_the_file() -> None:
         ("InputError", ValueError),
         ("MissingDependencyError", ImportError),
         ("OutputError", OSError),
+        ("DeadlineExceeded", TimeoutError),
     ],
 )
 def test_errors_are_also_what_python_calls_them(name: str, builtin: type[Exception]) -> None:
