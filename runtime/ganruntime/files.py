@@ -176,7 +176,9 @@ def output_error(path: Path, error: OSError) -> OutputError:
         errno.ENOSPC: "free some space, or choose another disk",
         errno.EDQUOT: "free some space: your quota is used up",
         errno.EFBIG: "raise the limit on file sizes (ulimit -f), or write smaller pieces",
-        errno.ENOENT: f"create the folder first: mkdir -p {path.parent}",
+        errno.ENOENT: "choose a folder that files can be made in"
+        if path.parent.is_dir()
+        else f"create the folder first: mkdir -p {path.parent}",
         errno.ENOTDIR: "choose a path whose parent is a folder",
         errno.EACCES: "choose a folder that you may write to",
         errno.EPERM: "choose a folder that you may write to",

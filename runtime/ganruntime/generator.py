@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ganruntime import noise
-from ganruntime.buckets import DEFAULT_BUCKETS, checked_buckets, pieces_of
-from ganruntime.bundle import Bundle, Variant, read_bundle
+from ganruntime.buckets import pieces_of
+from ganruntime.bundle import Bundle, read_bundle
+from ganruntime.choice import BACKENDS, candidates, choose, opened_session
 from ganruntime.errors import BackendError, InputError
+from ganruntime.heads import bundle_with_output
 from ganruntime.images import uint8_from_output
+from ganruntime.requests import Request, request_from_latents, request_from_seed, require_count
 from ganruntime.rows import Rows, given_rows, padded_rows, require_all
 from ganruntime.sessions.base import Session, empty_outputs, fixed_shape
-from ganruntime.spec import GeneratorSpec, Scalar
+from ganruntime.sizes import Size, default_size, size_of, spec_at
+from ganruntime.spec import GeneratorSpec
 
-BACKENDS = ("auto", "onnxruntime", "tensorrt")
+if TYPE_CHECKING:
+    from ganruntime.batcher import Batcher
+
+__all__ = ["BACKENDS", "Generator", "candidates", "load"]
+
+_SIZES_KEPT = 4  # of the last sizes, outputs are kept to be filled again; a service that sees every size holds no more
 
 
 def load(
@@ -31,6 +42,8 @@ def load(
     *,
     buckets: Sequence[int] | None = None,
     threads: int | None = None,
+    streams: int | None = None,
+    output: str = "auto",
 ) -> Generator:
     """Opens a bundle, loads one of its variants, and warms every batch bucket.
 
@@ -38,11 +51,16 @@ def load(
         bundle: the folder NAME.gan.
         device: `cpu`, `cuda`, `cuda:N`; `auto` takes a GPU where this backend has one, else the CPU, and
             `Generator.describe()` says which and why. A device that was named is the device that runs, or an error.
-        backend: `onnxruntime` or `tensorrt`; `auto` is `onnxruntime`.
+        backend: `onnxruntime`, `openvino` or `tensorrt`; `auto` is the first of them that is installed, runs on the
+            device and was verified there (`ganruntime.choice`), and `Generator.describe()` says which and why.
         precision: `fp32`, …, or a variant's name; `auto` is the first variant of the backend that was verified.
         buckets: batch sizes to run, instead of 1, 4, 16 and 64 (an engine has its own). One bucket alone makes
             outputs independent of how requests are split.
         threads: compute threads on the CPU; by default as many as affinity and quota allow.
+        streams: OpenVINO only: parts of a batch that run at once, each on its share of the threads. 1, the default,
+            gives the shortest latency; as many as there are threads often gives the highest throughput.
+        output: `float`, a variant whose images leave the graph as values; `uint8`, one whose images leave it as pixels,
+            which are the same images; `auto` prefers values (`ganruntime.heads` says why).
 
     Raises:
         BundleError, SpecError: the bundle is missing, malformed or was changed.
@@ -50,61 +68,12 @@ def load(
         MissingDependencyError: the backend is not installed; names the extra.
         BackendError: the backend or the device cannot run this bundle.
     """
-    if backend not in BACKENDS:
-        raise InputError(f"{backend!r} is not a backend", expected=", ".join(BACKENDS))
     opened = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
-    sizes = checked_buckets(buckets) if buckets is not None else None
-    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
-        raise InputError("threads is not a count", got=repr(threads), expected="an integer >= 1")
-    if backend == "tensorrt":
-        from ganruntime.sessions.tensorrt import TensorRTSession, first_that_fits
-
-        engines = candidates(opened, "tensorrt", precision)
-        gpu = "cuda:0" if device == "auto" else device
-        session: Session = TensorRTSession(opened, first_that_fits(engines, gpu), gpu, sizes)
-        why = "asked for" if device != "auto" else "engines run on the GPU"
-    else:
-        from ganruntime.sessions.onnxruntime import OnnxRuntimeSession, best_device
-
-        variant = candidates(opened, "onnx", precision)[0]
-        chosen, why = best_device() if device == "auto" else (device, "asked for")
-        session = OnnxRuntimeSession(
-            opened.spec,
-            variant,
-            opened.graph(variant),
-            device=chosen,
-            buckets=sizes or DEFAULT_BUCKETS,
-            threads=threads,
-            where=str(opened.path / variant.file),
-        )
-    generator = Generator(session, why=why)
+    choice = choose(bundle_with_output(opened, output), device, backend, precision)
+    session = opened_session(opened, choice, buckets=buckets, threads=threads, streams=streams)
+    generator = Generator(session, why=choice.device_why, backend_why=choice.backend_why)
     generator.warm_up()
     return generator
-
-
-def candidates(bundle: Bundle, format: str, precision: str) -> list[Variant]:
-    """The variants that may be loaded, best first: the one of that name, else those of that precision, verified first.
-
-    An unverified or failed one is never among them unless it is asked for by name or precision.
-
-    Raises:
-        BackendError: `auto`, and none is verified.
-        InputError: none has that name or precision.
-    """
-    variants = [v for v in bundle.manifest.variants if v.format == format]
-    listed = ", ".join(f"{v.name} ({v.status})" for v in variants) or "none"
-    if precision == "auto":
-        verified = [v for v in variants if v.status == "verified"]
-        if not verified:
-            remedy = f"ganexport verify {bundle.path}" if format == "onnx" else f"ganexport to-trt {bundle.path}"
-            raise BackendError(f"{bundle.path} has no verified {format} variant", got=listed, remedy=remedy)
-        return verified
-    named = [v for v in variants if v.name == precision]
-    named = named or sorted((v for v in variants if v.precision == precision), key=lambda v: v.status != "verified")
-    if not named:
-        remedy = f"ganexport inspect {bundle.path}"
-        raise InputError(f"{bundle.path} has no {format} variant {precision!r}", got=listed, remedy=remedy)
-    return named
 
 
 class Generator:
@@ -113,11 +82,13 @@ class Generator:
     Made by `load`, or from a session of your own (`ganruntime.sessions.fake` in tests).
     """
 
-    def __init__(self, session: Session, *, why: str = "given") -> None:
+    def __init__(self, session: Session, *, why: str = "given", backend_why: str = "given") -> None:
         self._session = session
-        self._why = why
+        self._why = {"device_chosen_because": why, "backend_chosen_because": backend_why}
         self._lock = threading.Lock()
-        self._outputs: dict[int, Rows] = {}
+        self._outputs: dict[tuple[int, Size | None], Rows] = {}
+        self._pid = os.getpid()
+        self._batchers: weakref.WeakSet[Batcher] = weakref.WeakSet()
 
     @property
     def spec(self) -> GeneratorSpec:
@@ -151,7 +122,8 @@ class Generator:
             truncation: ψ for generators with an input of that name; one number, or one per image.
             label: a class name or index, or one per image, for generators with a label input; drawn from the seed by
                 default.
-            inputs: any other input by name, [*shape] for all images or [n, *shape].
+            inputs: any other input by name, [*shape] for all images or [n, *shape]; an image whose height and width vary
+                in any size that the spec allows, the same for all n.
 
         Returns:
             uint8 [n, H, W, C]; for a generator that draws no image, its first output, [n, *shape].
@@ -160,18 +132,7 @@ class Generator:
             InputError: an argument does not fit the spec; names the input, what came and what was expected.
             BackendError: the backend failed.
         """
-        _require_count(n, "n")
-        noise.require_range(seed, first, n)
-        given = given_rows(self.spec, n, truncation, label, inputs)
-        result = self._empty_result(n)
-
-        def rows_of(start: int, count: int) -> Rows:
-            drawn = noise.inputs(self.spec, seed, first + start, count)
-            return drawn | {name: array[start : start + count] for name, array in given.items()}
-
-        require_all(self.spec, rows_of(0, 0))
-        self._fill(result, rows_of)
-        return result
+        return self.drawn(request_from_seed(self.spec, n, seed, first, truncation, label, inputs))
 
     def stream(
         self, n: int, *, seed: int = 0, first: int = 0, chunk_images: int | None = None, **arguments: Any
@@ -185,10 +146,10 @@ class Generator:
         Yields:
             uint8 [chunk, H, W, C].
         """
-        _require_count(n, "n")
+        require_count(n, "n")
         noise.require_range(seed, first, n)
         if chunk_images is not None:
-            _require_count(chunk_images, "chunk_images", least=1)
+            require_count(chunk_images, "chunk_images", least=1)
         size = chunk_images or self._session.buckets[-1]
         given = given_rows(self.spec, n, arguments.pop("truncation", None), arguments.pop("label", None), arguments)
         for start in range(0, n, size):
@@ -208,31 +169,30 @@ class Generator:
 
         A generator with label or noise inputs needs them given here: there is no seed to draw them from.
         """
-        tensor = self.spec.latent
-        if tensor is None:
-            raise InputError(f"{self.spec.name} takes no latent", got=", ".join(t.name for t in self.spec.inputs))
-        try:
-            z = np.asarray(latents)
-        except (ValueError, TypeError) as error:
-            raise InputError(f"input {tensor.name!r} is not an array", got=str(error)[:200]) from error
-        if z.shape == fixed_shape(tensor):
-            z = z[None]
-        n = len(z) if z.ndim else 0
-        given = given_rows(self.spec, n, truncation, label, {**inputs, tensor.name: z})
-        # Only what has a default: drawing noise here, to keep none of it, would cost as much as a small batch.
-        defaults: Rows = {
-            t.name: np.full((n, *fixed_shape(t)), t.role.default, t.dtype)
-            for t in self.spec.inputs
-            if isinstance(t.role, Scalar)
-        }
-        rows = defaults | given
+        return self.drawn(request_from_latents(self.spec, latents, truncation, label, inputs))
+
+    def draw(self, rows: Rows) -> NDArray[Any]:
+        """Images of inputs that are all there: {name: [n, *shape]} for every input, as `ganruntime.noise.inputs` gives.
+
+        `generate` draws its noise itself; this is for callers that draw it ahead of time.
+        """
+        rows = given_rows(self.spec, len(next(iter(rows.values()), ())), None, None, rows)
         require_all(self.spec, rows)
-        result = self._empty_result(n)
+        result = self._empty_result(len(rows[self.spec.inputs[0].name]), size_of(self.spec, rows))
         self._fill(result, lambda start, count: {k: v[start : start + count] for k, v in rows.items()})
         return result
 
+    def drawn(self, request: Request) -> NDArray[Any]:
+        """The images of a request that was checked when it was made (`ganruntime.requests`)."""
+        result = self._empty_result(request.n, size_of(self.spec, request.given))
+        self._fill(result, request.rows)
+        return result
+
     def outputs(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[Any]]:
-        """Every output as the graph gives it, in the output's own range.
+        """Every output as the graph gives it, in the output's own range: `Generator.spec` says dtype, layout and range.
+
+        Images are values, unless the variant that is loaded gives pixels (`load(output="uint8")`): then uint8
+        [n, H, W, C].
 
         Args:
             inputs: {name: [n, *shape]} for every input.
@@ -244,7 +204,8 @@ class Generator:
         n = next(iter(counts.values()), 0)
         rows = given_rows(self.spec, n, None, None, inputs)
         require_all(self.spec, rows)
-        results: dict[str, NDArray[Any]] = empty_outputs(self.spec, n)
+        results: dict[str, NDArray[Any]] = empty_outputs(spec_at(self.spec, size_of(self.spec, rows)), n)
+        self._require_own_process()
         with self._lock:
             for piece in pieces_of(n, self._session.buckets):
                 out = self._run({k: v[piece.start : piece.start + piece.rows] for k, v in rows.items()}, piece.bucket)
@@ -252,21 +213,42 @@ class Generator:
                     results[name][piece.start : piece.start + piece.rows] = array[: piece.rows]
         return results
 
+    def batcher(self, *, max_delay_ms: float = 2.0, max_queue_images: int = 1024) -> Batcher:
+        """A batcher over this generator, for services: many small requests from any thread, run in full batches.
+
+        Args:
+            max_delay_ms: how long a request may wait for company while the device is free.
+            max_queue_images: images that may wait; more are refused with `Overloaded`.
+        """
+        from ganruntime.batcher import Batcher
+
+        self._require_own_process()
+        batcher = Batcher(self, max_delay_ms=max_delay_ms, max_queue_images=max_queue_images)
+        self._batchers.add(batcher)
+        return batcher
+
     def warm_up(self) -> None:
-        """Runs every bucket once, so that no request pays for a first run."""
+        """Runs every bucket once, so that no request pays for a first run; where height and width vary, at the default
+        size (`ganruntime.sizes.default_size`)."""
+        spec = spec_at(self.spec, default_size(self.spec))
         for bucket in self._session.buckets:
-            rows = noise.inputs(self.spec, 0, 0, bucket)
-            for tensor in self.spec.inputs:
+            rows = noise.inputs(spec, 0, 0, bucket)
+            for tensor in spec.inputs:
                 if tensor.name not in rows:
                     rows[tensor.name] = np.zeros((bucket, *(d or 64 for d in tensor.shape)), tensor.dtype)
             with self._lock:
                 self._run(rows, bucket)
 
     def describe(self) -> dict[str, Any]:
-        """What runs where, and why the device was chosen, as plain data."""
-        return {"generator": self.spec.name} | self._session.describe() | {"device_chosen_because": self._why}
+        """What runs where, and why the device and the backend were chosen, as plain data."""
+        return {"generator": self.spec.name} | self._session.describe() | self._why
 
     def close(self) -> None:
+        """Drains the batchers over this generator, and frees what the backend holds. Calling it twice is harmless."""
+        if os.getpid() != self._pid:
+            return
+        for batcher in list(self._batchers):
+            batcher.close()
         with self._lock:
             self._session.close()
 
@@ -278,9 +260,10 @@ class Generator:
     ) -> None:
         self.close()
 
-    def _empty_result(self, n: int) -> NDArray[Any]:
-        image = self.spec.image
-        shape, dtype = fixed_shape(image or self.spec.outputs[0]), self.spec.outputs[0].dtype
+    def _empty_result(self, n: int, size: Size | None) -> NDArray[Any]:
+        spec = spec_at(self.spec, size)
+        image = spec.image
+        shape, dtype = fixed_shape(image or spec.outputs[0]), spec.outputs[0].dtype
         if image is not None:
             planes_first = image.role.layout == "CHW"  # type: ignore[attr-defined]
             shape, dtype = shape[1:] + shape[:1] if planes_first else shape, "uint8"
@@ -291,7 +274,18 @@ class Generator:
                 f"{n:,} outputs do not fit the memory", got=str(error), remedy="Generator.stream gives them in chunks"
             ) from error
 
+    def _require_own_process(self) -> None:
+        # A forked process has the memory of a backend's thread pool and none of its threads: it would hang.
+        if os.getpid() != self._pid:
+            raise BackendError(
+                "the generator was loaded in another process",
+                got=f"process {os.getpid()}",
+                expected=f"process {self._pid}",
+                remedy="load the bundle in each process, after the fork",
+            )
+
     def _fill(self, result: NDArray[Any], rows_of: Callable[[int, int], Rows]) -> None:
+        self._require_own_process()
         image = self.spec.image
         tensor = image or self.spec.outputs[0]
         for piece in pieces_of(len(result), self._session.buckets):
@@ -306,13 +300,12 @@ class Generator:
 
     def _run(self, rows: Rows, bucket: int) -> Rows:
         """Runs rows padded to the bucket. What comes back is overwritten by the next run of that bucket."""
-        out = self._outputs.get(bucket)
+        size = size_of(self.spec, rows)
+        out = self._outputs.get((bucket, size))
         if out is None:
-            out = self._outputs[bucket] = empty_outputs(self.spec, bucket)
+            sizes = list(dict.fromkeys(kept for _, kept in self._outputs))
+            if len(sizes) >= _SIZES_KEPT and size not in sizes:
+                self._outputs = {key: value for key, value in self._outputs.items() if key[1] != sizes[0]}
+            out = self._outputs[bucket, size] = empty_outputs(spec_at(self.spec, size), bucket)
         self._session.run({t.name: padded_rows(rows[t.name], bucket, t.dtype) for t in self.spec.inputs}, out)
         return out
-
-
-def _require_count(n: int, name: str, least: int = 0) -> None:
-    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or n < least:
-        raise InputError(f"{name} is not a count", got=repr(n), expected=f"an integer >= {least}")

@@ -55,8 +55,11 @@ def uint8_from_output(
         np.multiply(output[start : start + rows], gain, out=piece, casting="unsafe")
         np.add(piece, offset, out=piece)
         np.rint(piece, out=piece)
-        # fmax and fmin, not clip: they answer the number where one side is NaN, so that NaN becomes 0 on every CPU.
-        np.fmin(np.fmax(piece, np.float32(0.0), out=piece), np.float32(255.0), out=piece)
+        np.clip(piece, np.float32(0.0), np.float32(255.0), out=piece)
+        # What a NaN is cast to differs between CPUs. Looking for one (the largest is NaN then) takes a quarter of what
+        # fmax and fmin would take instead of clip.
+        if piece.size and np.isnan(piece.max()):
+            piece[np.isnan(piece)] = 0.0
         np.copyto(target[start : start + rows], piece, casting="unsafe")
     return out
 

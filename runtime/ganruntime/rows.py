@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ganruntime.errors import InputError
+from ganruntime.sizes import require_sizes
 from ganruntime.spec import GeneratorSpec, Label, TensorSpec, Tokens
 
 Rows = dict[str, NDArray[np.generic]]
@@ -38,6 +39,7 @@ def given_rows(
         if tensor is None:
             raise InputError(f"{spec.name} has no input {name!r}", expected=", ".join(t.name for t in spec.inputs))
         given[name] = _rows_from_argument(tensor, value, n)
+    require_sizes(spec, given)
     return given
 
 

@@ -15,7 +15,7 @@ JSON form (schema version 1)::
      "provenance": {"recipe": "dcgan", "dataset": "digits", "steps": 2000, "seed": 0, "metrics": {}, "versions": {}}}
 
 Shapes are without the batch dimension, which is always first. A `null` in a shape is a dimension that may vary
-(height and width of an image input).
+(height and width of an image input, and of the image outputs that follow it: `ganruntime.sizes`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from ganruntime.errors import SpecError
@@ -33,6 +33,7 @@ from ganruntime.roles import (
     INPUT_ROLES,
     LAYOUTS,
     OUTPUT_ROLES,
+    SIZE_FIELDS,
     SIZE_LIMIT,
     Image,
     Keypoints,
@@ -161,7 +162,11 @@ class TensorSpec:
         return math.prod(known)
 
     def to_json(self) -> dict[str, Any]:
-        role = {"kind": self.role.kind} | {f.name: _plain(getattr(self.role, f.name)) for f in fields(self.role)}
+        role = {"kind": self.role.kind} | {
+            f.name: _plain(getattr(self.role, f.name))
+            for f in fields(self.role)
+            if not (f.name in SIZE_FIELDS and getattr(self.role, f.name) == f.default)
+        }
         return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape), "role": role}
 
     @classmethod
@@ -346,3 +351,19 @@ def _object(data: object, where: str, known: set[str] | None, *, optional: set[s
         )
         require(known - optional <= set(table), where, "lacks a key", got=sorted(table), expected=sorted(known))
     return table
+
+
+def pixel_spec(spec: GeneratorSpec) -> GeneratorSpec:
+    """The spec of the same generator where its images come as pixels: uint8 [H, W, C], range [0, 255].
+
+    What `ganruntime.images.uint8_from_output` gives of such an output is the output itself. Outputs that are no images
+    stay as they are.
+    """
+    return replace(spec, outputs=tuple(_pixel_tensor(t) for t in spec.outputs))
+
+
+def _pixel_tensor(tensor: TensorSpec) -> TensorSpec:
+    if not isinstance(tensor.role, Image):
+        return tensor
+    shape = tensor.shape[1:] + tensor.shape[:1] if tensor.role.layout == "CHW" else tensor.shape
+    return replace(tensor, dtype="uint8", shape=shape, role=replace(tensor.role, layout="HWC", range=(0.0, 255.0)))

@@ -1,253 +1,167 @@
-"""Where images go: a folder of PNG files, one array file, or one sheet. What is interrupted leaves whole files only."""
+"""Where images go: what a path means, and the writer for it. What is interrupted leaves whole files only."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import shlex
-import tempfile
-import zipfile
-from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ganruntime.bundle.manifest import MANIFEST_NAME
+from ganruntime.encoding import SUFFIXES
 from ganruntime.errors import InputError, OutputError
-from ganruntime.files import is_alive, output_error, write_atomically
-from ganruntime.images import pil_from_image, sheet_from_images
+from ganruntime.image_folders import EncodedWriter, ImageFolder, TarShards
+from ganruntime.image_writer import ImageWriter
+from ganruntime.runs import FOLDER_FORMATS, BundleRecord, Request
+from ganruntime.single_files import NpyFile, NpzFile, SheetFile
 from ganruntime.spec import GeneratorSpec
 
+__all__ = [
+    "FORMATS",
+    "SHARD_IMAGES",
+    "SHEET_LIMIT_IMAGES",
+    "Destination",
+    "EncodedWriter",
+    "ImageFolder",
+    "ImageWriter",
+    "NpyFile",
+    "NpzFile",
+    "SheetFile",
+    "TarShards",
+    "destination_from_path",
+    "require_drawable",
+    "require_file_name",
+    "writer_for",
+]
+
 SHEET_LIMIT_IMAGES = 10_000
-_OTHER_SUFFIXES = {".npy", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".zip", ".tar", ".mp4"}
+SHARD_IMAGES = 1024
+FORMATS = ("files", "tar", "npz", "npy", "sheet")
+_FORMAT_OF_SUFFIX = {".npz": "npz", ".npy": "npy", ".png": "sheet"}
+_EXPECTED = "a folder (FOLDER/), NAME.npz, NAME.npy or NAME.png (a sheet)"
 
 
-class ImageWriter(ABC):
-    """Takes images in the order of their indices. Used as a context manager; what was added when it ends is kept.
+@dataclass(frozen=True)
+class Destination:
+    """A path and what will stand there, one of `FORMATS`."""
 
-    Attributes:
-        written: images that lie in whole files by now.
+    path: Path
+    format: str
+
+
+def destination_from_path(path: Path | str, format: str | None = None) -> Destination:
+    """What a path means: a file by its suffix, or a folder.
+
+    A folder is a path that exists as one, ends in a slash, or has no suffix. A suffix that is not known is refused
+    rather than taken for a folder's name: it is more likely mistyped.
+
+    Args:
+        format: one of `FORMATS`; by default what the path says, and `files` for a folder.
+
+    Raises:
+        InputError: the path means nothing that is known, or something else than the format.
+        OutputError: the folder that a file should lie in does not exist.
     """
-
-    def __init__(self, path: Path, seed: int, first: int) -> None:
-        self.path = path
-        self.seed = seed
-        self.first = first
-        self.written = 0
-
-    @abstractmethod
-    def add(self, images: NDArray[Any]) -> None:
-        """Takes the next [b, H, W, C]. Raises `OutputError` where the disk is full or may not be written."""
-
-    @abstractmethod
-    def finish(self) -> None:
-        """Completes the file of what was added; called once, also after an interruption."""
-
-    def discard(self) -> None:  # noqa: B027  most hold nothing
-        """Gives up what is not in whole files."""
-
-    def __enter__(self) -> ImageWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        # After a failed write the disk holds no more, and finishing would only hide the cause.
-        if kind is None or not issubclass(kind, OSError):
-            self.finish()
-        else:
-            self.discard()
-
-
-class PngFolder(ImageWriter):
-    """One PNG file per image, `seed7-00000123.png`: the name says how to draw it again."""
-
-    def __init__(self, path: Path, seed: int, first: int) -> None:
-        super().__init__(path, seed, first)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(path, error) from error
-        self._remove_abandoned()
-
-    def _remove_abandoned(self) -> None:
-        """Removes what killed runs left of images that were being written."""
-        with contextlib.suppress(OSError):
-            for partial in self.path.glob(".seed*.partial-*"):
-                pid = partial.name.rpartition("-")[2]
-                if pid.isdecimal() and not is_alive(int(pid)):
-                    partial.unlink(missing_ok=True)
-
-    def add(self, images: NDArray[Any]) -> None:
-        for image in images:
-            index = self.first + self.written
-            target = self.path / f"seed{self.seed}-{index:08d}.png"
-            partial = self.path / f".{target.name}.partial-{os.getpid()}"
-            try:
-                # Without fsync: a file each would cost more than drawing it, and any of them can be drawn again.
-                with partial.open("wb") as file:
-                    pil_from_image(image).save(file, "PNG")
-                partial.replace(target)
-            except OSError as error:
-                raise output_error(target, error) from error
-            finally:
-                with contextlib.suppress(OSError):
-                    partial.unlink(missing_ok=True)
-            self.written += 1
-
-    def finish(self) -> None:
-        pass
-
-
-class NpzFile(ImageWriter):
-    """One .npz file: `images` [n, …] in order, `seed` and `first`. Memory stays bounded: pixels wait on the disk."""
-
-    def __init__(self, path: Path, seed: int, first: int) -> None:
-        super().__init__(path, seed, first)
-        self._added = 0
-        self._shape: tuple[int, ...] | None = None
-        self._dtype = np.dtype(np.uint8)
-        try:
-            self._spool: IO[bytes] = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115  closed by finish
-        except OSError as error:
-            raise output_error(path, error) from error
-
-    def add(self, images: NDArray[Any]) -> None:
-        self._shape, self._dtype = images.shape[1:], images.dtype
-        try:
-            self._spool.write(np.ascontiguousarray(images).tobytes())
-            self._spool.flush()
-        except OSError as error:
-            raise output_error(self.path, error) from error
-        self._added += len(images)
-
-    def finish(self) -> None:
-        with self._spool:
-            if self._shape is None:
-                return
-            partial = self.path.parent / f".{self.path.name}.partial-{os.getpid()}"
-            try:
-                with partial.open("wb") as file:
-                    self._write(file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                partial.replace(self.path)
-            except OSError as error:
-                raise output_error(self.path, error) from error
-            finally:
-                with contextlib.suppress(OSError):
-                    partial.unlink(missing_ok=True)
-        self.written = self._added
-
-    def discard(self) -> None:
-        with contextlib.suppress(OSError):
-            self._spool.close()
-
-    def _write(self, file: IO[bytes]) -> None:
-        assert self._shape is not None
-        header = {
-            "descr": np.lib.format.dtype_to_descr(self._dtype),
-            "fortran_order": False,
-            "shape": (self._added, *self._shape),
-        }
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            # A ZipInfo has no time of day: the same images are the same file.
-            with archive.open(zipfile.ZipInfo("images.npy"), "w", force_zip64=True) as member:
-                np.lib.format.write_array_header_2_0(member, header)
-                # A chunk may have been cut off by an interruption; the header counts whole chunks only.
-                self._spool.seek(0)
-                _copy(self._spool, member, self._added * int(np.prod(self._shape)) * self._dtype.itemsize)
-            for name, value in (("seed", self.seed), ("first", self.first)):
-                buffer = io.BytesIO()
-                np.save(buffer, np.uint64(value))
-                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
-
-
-class SheetFile(ImageWriter):
-    """One PNG with all images, in rows."""
-
-    def __init__(self, path: Path, seed: int, first: int, columns: int | None = None) -> None:
-        super().__init__(path, seed, first)
-        self.columns = columns
-        self._images: list[NDArray[Any]] = []
-
-    def add(self, images: NDArray[Any]) -> None:
-        self._images.append(images)
-
-    def finish(self) -> None:
-        if not self._images:
-            return
-        images = np.concatenate(self._images)
-        buffer = io.BytesIO()
-        # No wider than what there is to show: an interrupted run may hold less than a row.
-        columns = min(self.columns, len(images)) if self.columns is not None else None
-        sheet_from_images(images, columns).save(buffer, "PNG")
-        write_atomically(self.path, buffer.getvalue())
-        self.written = len(images)
+    slash = str(path).endswith("/")
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in _FORMAT_OF_SUFFIX and not slash:
+        means = _FORMAT_OF_SUFFIX[suffix]
+        if format not in (None, means):
+            raise InputError(
+                f"{path} is not a path for --format {format}",
+                got=f"{suffix}, which means {means}",
+                expected="a folder" if format in FOLDER_FORMATS else f"NAME{_suffix_of(format)}",
+                remedy=f"{path}/ means a folder of that name" if format in FOLDER_FORMATS else None,
+            )
+        require_file_name(path)
+        return Destination(path, means)
+    if suffix and not slash and not path.is_dir():
+        raise InputError(
+            f"{path}: images are not written as {suffix}", expected=_EXPECTED, remedy=_folder_remedy(path, suffix)
+        )
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file", expected=_EXPECTED)
+    if (path / MANIFEST_NAME).exists():
+        raise InputError(f"{path} is a bundle", expected=_EXPECTED)
+    if format not in (None, *FOLDER_FORMATS):
+        raise InputError(f"{path} is a folder", expected=f"NAME{_suffix_of(format)} for --format {format}")
+    return Destination(path, format or "files")
 
 
 def writer_for(
-    path: Path, spec: GeneratorSpec, count: int, seed: int, first: int, columns: int | None = None
+    destination: Destination,
+    spec: GeneratorSpec,
+    request: Request,
+    bundle: BundleRecord | None = None,
+    *,
+    columns: int | None = None,
+    workers: int | None = None,
 ) -> ImageWriter:
-    """The writer that a path means: NAME.npz, NAME.png (a sheet), or a folder.
+    """The writer for a destination.
+
+    Args:
+        request: what is drawn; its format is the destination's where that is a folder.
+        bundle: where it is drawn from, for the run record.
+        columns: of a sheet.
+        workers: threads that encode; by default as many as there are cores; 0 encodes in the caller's thread.
 
     Raises:
-        InputError: the path means something else, or the generator's outputs do not fit it.
-        OutputError: the path cannot be written.
+        InputError: the generator's outputs do not fit the destination, or the folder holds another run.
+        OutputError: the path cannot be written, or another process is writing there.
     """
-    suffix = path.suffix.lower()
-    if columns is not None and suffix != ".png":
-        raise InputError("only a sheet has columns", got=f"{columns} columns of {path}", remedy="-o NAME.png")
-    if suffix == ".npz":
-        _require_no_folder(path)
-        return NpzFile(path, seed, first)
-    channels = spec.image.channels if spec.image is not None else None
-    if channels not in (1, 3, 4):
-        raise InputError(
-            f"{spec.name} draws nothing that a PNG can hold",
-            got=f"{channels} channels",
-            expected="1, 3 or 4",
-            remedy="-o NAME.npz",
-        )
-    if suffix == ".png":
-        _require_no_folder(path)
-        if count > SHEET_LIMIT_IMAGES:
-            raise InputError(
-                "too many images for one sheet",
-                got=count,
-                expected=f"at most {SHEET_LIMIT_IMAGES}",
-                remedy="-o FOLDER or NAME.npz",
-            )
-        return SheetFile(path, seed, first, columns)
-    if suffix in _OTHER_SUFFIXES:
-        raise InputError(
-            f"{path}: images are not written as {suffix}",
-            expected="a folder (PNG files), NAME.npz or NAME.png (a sheet)",
-        )
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file", expected="a folder, NAME.npz or NAME.png")
-    if (path / MANIFEST_NAME).exists():
-        raise InputError(f"{path} is a bundle", expected="a folder for images, NAME.npz or NAME.png")
-    return PngFolder(path, seed, first)
+    path, count = destination.path, request.count
+    require_drawable(destination, spec, request, columns)
+    if destination.format == "npz":
+        return NpzFile(path, count, request.seed, request.first)
+    if destination.format == "npy":
+        return NpyFile(path, count, request.seed, request.first)
+    if destination.format == "sheet":
+        return SheetFile(path, count, columns)
+    bundle = bundle or BundleRecord()
+    if destination.format == "tar":
+        return TarShards(path, request, bundle, spec, workers)
+    return ImageFolder(path, request, bundle, workers)
 
 
-def _require_no_folder(path: Path) -> None:
+def require_drawable(
+    destination: Destination, spec: GeneratorSpec, request: Request, columns: int | None = None
+) -> None:
+    """Raises `InputError` where the destination cannot hold what is asked for; nothing is written."""
+    if columns is not None and destination.format != "sheet":
+        raise InputError(
+            "only a sheet has columns", got=f"{columns} columns of {destination.path}", remedy="-o NAME.png"
+        )
+    if destination.format in ("npz", "npy"):
+        return
+    request.encoding.require_channels(spec.image.channels if spec.image is not None else None, spec.name)
+    if destination.format == "sheet" and request.count > SHEET_LIMIT_IMAGES:
+        raise InputError(
+            "too many images for one sheet",
+            got=request.count,
+            expected=f"at most {SHEET_LIMIT_IMAGES}",
+            remedy="-o FOLDER/ or NAME.npz",
+        )
+
+
+def require_file_name(path: Path) -> None:
+    """Raises `InputError` where `path` is a folder, `OutputError` where the folder that it lies in does not exist."""
     if path.is_dir():
-        raise InputError(f"{path} is a folder", expected="a file name", remedy="choose another name")
+        raise InputError(
+            f"{path} is a folder", expected="a file name", remedy=f"choose another name; {path}/ means the folder"
+        )
     if not path.parent.is_dir():
         quoted = shlex.quote(str(path.parent))
         raise OutputError(f"cannot write {path}", got="its folder does not exist", remedy=f"mkdir -p {quoted}")
 
 
-def _copy(source: IO[bytes], target: IO[bytes], size_bytes: int) -> None:
-    left = size_bytes
-    while left:
-        chunk = source.read(min(left, 1 << 20))
-        if not chunk:
-            raise OSError("the spool ended early")
-        target.write(chunk)
-        left -= len(chunk)
+def _suffix_of(format: str | None) -> str:
+    return {"sheet": ".png"}.get(str(format), f".{format}")
+
+
+def _folder_remedy(path: Path, suffix: str) -> str:
+    if suffix == ".tar":
+        return f"-o {path.with_suffix('')}/ --format tar"
+    for image_format, known in SUFFIXES.items():
+        if suffix in (known, f".{image_format}") and image_format != "png":
+            return f"-o {path.with_suffix('')}/ --image-format {image_format}"
+    return f"{path}/ means a folder of that name"

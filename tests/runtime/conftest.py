@@ -1,14 +1,10 @@
-"""Puts this folder's helpers on the path, and gives the tests small real bundles."""
+"""Gives the tests small real bundles."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from small_bundles import write_small_bundle
 
 
@@ -22,3 +18,10 @@ def bundle_path(tmp_path: Path) -> Path:
 def conditional_path(tmp_path: Path) -> Path:
     """A verified bundle: z [8], label [] of three classes, truncation [] -> image [3, 8, 8]."""
     return write_small_bundle(tmp_path / "conditional.gan", conditional=True)
+
+
+@pytest.fixture(scope="session")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """Verified bundles: paths[conditional]. Not to be written to."""
+    folder = tmp_path_factory.mktemp("generators")
+    return {c: write_small_bundle(folder / f"{c}.gan", conditional=c) for c in (False, True)}

@@ -31,8 +31,10 @@ def modules_after(code: str) -> set[str]:
         ("import ganruntime.sessions.base, ganruntime.sessions.fake", set()),
         # The class is there to be named; its library comes when a session is opened.
         ("import ganruntime.sessions.onnxruntime", set()),
+        ("import ganruntime.sessions.openvino", set()),
         ("import ganruntime.sessions.tensorrt", set()),
         ("import ganruntime; ganruntime.load, ganruntime.Generator", {"PIL"}),
+        ("import ganruntime.batcher", {"PIL"}),
     ],
 )
 def test_an_import_brings_no_backend(code: str, allowed: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from difflib import get_close_matches
@@ -14,15 +15,20 @@ from ganruntime.errors import GanError
 
 # name -> (module, a line for --help). The line stands here so that --help imports nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("demo", "The whole way on real data: train, export, verify, generate, benchmark, report."),
+    "demo": ("demo", "The whole way on real data, from training to a report."),
     "recipes": ("recipes", "List what can be trained, with every setting."),
     "train": ("train", "Train a generator into a run folder; stop and resume at will."),
+    "spec": ("spec", "Draft the spec of your own module, to be checked."),
     "to-onnx": ("to_onnx", "Export a checkpoint, or your own module, to a verified bundle."),
-    "precision": ("precision", "Add fp16, bf16 or int8 to a bundle, proven against its fp32 graph."),
+    "precision": ("precision", "Add fp16, bf16 or int8 to a bundle, proven against fp32."),
     "to-trt": ("to_trt", "Build TensorRT engines for this GPU into a bundle."),
-    "verify": ("verify", "Prove a bundle: parity over a thousand latents and five batch sizes."),
+    "verify": ("verify", "Prove a bundle over a thousand latents and five batch sizes."),
     "inspect": ("inspect", "Say what a bundle is, takes and gives, with sizes and verdicts."),
-    "generate": ("generate", "Draw images: PNG files, an array, or a sheet."),
+    "diff": ("diff", "Compare bundles, variants or checkpoints on the same latents."),
+    "generate": ("generate", "Draw images: files, tar shards, an array, or a sheet."),
+    "replay": ("replay", "Make an image of a run again, and say whether it is identical."),
+    "interpolate": ("interpolate", "Move from image to image: a GIF, an MP4 or a strip."),
+    "grid": ("grid", "Spread a sheet between four images."),
     "bench": ("bench", "Measure the runtime against eager PyTorch on the same latents."),
 }
 
@@ -90,4 +96,18 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         click.echo(f"error: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        # What no command foresaw: standard output on a full disk has no file name.
+        if os.environ.get("GANEXPORT_DEBUG"):
+            raise
+        where = "standard output" if error.filename is None else error.filename
+        click.echo(f"error: cannot read or write {where}\n  got:      {error.strerror or error}", err=True)
+        _discard_output()
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _discard_output() -> None:
+    """What could not be written would be tried again when the interpreter ends, with a message of its own."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

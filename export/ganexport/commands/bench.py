@@ -40,6 +40,13 @@ from ganexport.commands.progress import progress_bar
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N, for every contender.")
 @click.option(
+    "--backend",
+    default="onnxruntime",
+    show_default=True,
+    type=click.Choice(["onnxruntime", "openvino"]),
+    help="What the runtime runs on; openvino is then measured plain as well.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
@@ -55,6 +62,7 @@ def command(
     rounds: int,
     threads: int | None,
     device: str,
+    backend: str,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -79,7 +87,7 @@ def command(
     from ganruntime.bundle import read_bundle
     from ganruntime.files import write_atomically
 
-    settings = Settings(batches_from_text(batches), seconds, rounds, threads, device)
+    settings = Settings(batches_from_text(batches), seconds, rounds, threads, device, backend)
     opened = read_bundle(bundle)
     import_torch()
     require_matplotlib()  # before minutes of measuring, not after

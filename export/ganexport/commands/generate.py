@@ -8,12 +8,16 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ganexport.commands.progress import progress_bar
 from ganruntime.spec import GeneratorSpec, Label
+
+if TYPE_CHECKING:
+    from ganruntime.image_writer import ImageWriter
+    from ganruntime.writers import Destination
 
 _SEEDS = click.IntRange(0, 2**64 - 1)
 
@@ -23,12 +27,28 @@ _SEEDS = click.IntRange(0, 2**64 - 1)
 @click.option("-n", "--count", default=64, show_default=True, type=click.IntRange(1), help="How many images.")
 @click.option("--seed", default=0, show_default=True, type=_SEEDS, help="Image i of a seed is always the same image.")
 @click.option("--first", default=0, show_default=True, type=_SEEDS, help="Index of the first image.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="A folder, NAME.npz or NAME.png.")
+@click.option("-o", "--output", required=True, help="FOLDER/, NAME.npz, NAME.npy or NAME.png (a sheet).")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["files", "tar", "npz", "npy", "sheet"]),
+    help="files: a file per image; tar: WebDataset-style shards. [default: what the path says; files for a folder]",
+)
+@click.option(
+    "--image-format",
+    default="png",
+    show_default=True,
+    type=click.Choice(["png", "jpeg", "webp"]),
+    help="Of the files in a folder or in shards.",
+)
+@click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG and WebP. [default: 95 and 90]")
+@click.option("--shard-images", type=click.IntRange(1), help="Images in a shard of --format tar. [default: 1024]")
+@click.option("--encoders", type=click.IntRange(1), help="Threads that encode images; by default one per core.")
 @click.option("--label", help="A class name or index, for conditional generators; drawn from the seed by default.")
 @click.option("--truncation", type=float, help="ψ, for generators that take it.")
 @click.option("--columns", type=click.IntRange(1), help="Columns of a sheet.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--backend", default="auto", show_default=True, help="auto, onnxruntime or tensorrt.")
+@click.option("--backend", default="auto", show_default=True, help="auto, onnxruntime, openvino or tensorrt.")
 @click.option("--precision", default="auto", show_default=True, help="fp32, …, or a variant's name.")
 @click.option("--threads", type=click.IntRange(1), help="Compute threads on the CPU; by default all that it may use.")
 def command(
@@ -36,7 +56,12 @@ def command(
     count: int,
     seed: int,
     first: int,
-    output: Path,
+    output: str,
+    format_: str | None,
+    image_format: str,
+    quality: int | None,
+    shard_images: int | None,
+    encoders: int | None,
     label: str | None,
     truncation: float | None,
     columns: int | None,
@@ -45,77 +70,136 @@ def command(
     precision: str,
     threads: int | None,
 ) -> None:
-    """Draw images: a folder of PNG files, an array (NAME.npz, `images` uint8 [n, H, W, C]) or a sheet (NAME.png).
+    """Draw images: a folder of files, tar shards, one array (`images` uint8 [n, H, W, C]) or a sheet.
 
-    Image i of a seed does not depend on how many are drawn or in which order, so a run that was stopped goes on
-    with --first.
+    Image i of a seed does not depend on how many are drawn or in which order. A folder or shards that were stopped, or
+    killed, go on with the same command: what is whole is checked and kept, and the end is the same to the last bit.
 
     \b
     Example:
       ganexport generate digits.gan -n 1000 --seed 7 -o digits/
       ganexport generate digits.gan -n 64 --seed 7 -o sheet.png
+      ganexport generate digits.gan -n 1000000 --seed 7 -o shards/ --format tar
+      ganexport generate digits.gan -n 1000 --seed 7 -o digits-jpeg/ --image-format jpeg --quality 90
     """
+    from ganruntime.bundle import read_bundle
+    from ganruntime.encoding import Encoding
     from ganruntime.errors import BackendError, InputError, OutputError
     from ganruntime.generator import load
-    from ganruntime.writers import PngFolder, writer_for
+    from ganruntime.pipeline import write_images
+    from ganruntime.runs import BundleRecord, request_from
+    from ganruntime.writers import SHARD_IMAGES, destination_from_path, require_drawable, writer_for
 
     if first + count > 2**64:
         raise InputError("the last index is too large", got=first + count - 1, expected="below 2**64")
-    generator = load(bundle, device, backend, precision, threads=threads)
-    chosen: dict[str, Any] = {"label": _label(label, generator.spec), "truncation": truncation}
+    destination = destination_from_path(output, format_)
+    encoding = Encoding(image_format, quality)
+    _refuse_options_without_use(destination, image_format, quality, shard_images)
+    opened = read_bundle(bundle)
+    generator = load(opened, device, backend, precision, threads=threads)
+    chosen: dict[str, Any] = {
+        name: value
+        for name, value in (("label", label_from_text(label, generator.spec)), ("truncation", truncation))
+        if value is not None
+    }
     generator.generate(0, seed=seed, first=first, **chosen)  # refuses what does not fit before a file is made
-    drawing_seconds, start = 0.0, time.perf_counter()
-    writer = writer_for(output, generator.spec, count, seed, first, columns)
+    request = request_from(
+        generator.describe(),
+        opened.spec,
+        opened,
+        seed=seed,
+        first=first,
+        count=count,
+        inputs=chosen,
+        format=destination.format,
+        encoding=encoding,
+        shard_images=(shard_images or SHARD_IMAGES) if destination.format == "tar" else None,
+    )
+    require_drawable(destination, generator.spec, request, columns)
+    record = BundleRecord(str(bundle.resolve()), opened.manifest_sha256)
     terminate = signal.signal(signal.SIGTERM, _stop)
     try:
-        with generator, writer, progress_bar(count, "drawing") as progress:
-            images = generator.stream(count, seed=seed, first=first, **chosen)
-            while True:
-                mark = time.perf_counter()
-                chunk = next(images, None)
-                drawing_seconds += time.perf_counter() - mark
-                if chunk is None:
-                    break
-                writer.add(chunk)
-                progress(len(chunk))
-    except (OutputError, BackendError, KeyboardInterrupt) as error:
-        done = writer.written
-        so_far = f"{done:,} of {count:,} images are in {output}, whole"
-        if done < count:
-            # From the start of a batch: cut into the same batches, the rest comes out the same to the last bit.
-            done -= done % generator.session.buckets[-1]
-            again = {
-                "--seed": seed,
-                "--first": first + done,
-                "-o": output if isinstance(writer, PngFolder) or not done else _beside(output, first + done),
-                "--label": label,
-                "--truncation": truncation,
-                "--columns": columns,
-                "--device": device,
-                "--backend": backend,
-                "--precision": precision,
-                "--threads": threads,
-            }
-            options = [str(word) for pair in again.items() if pair[1] not in (None, "auto") for word in pair]
-            rest = shlex.join(["ganexport", "generate", str(bundle), "-n", str(count - done), *options])
-            so_far += f"\n            go on with: {rest}"
-        if isinstance(error, KeyboardInterrupt):
-            click.echo(f"\nstopped: {so_far}", err=True)
-            sys.exit(130)
-        remedy = f"{error.remedy}\n            {so_far}" if error.remedy else so_far
-        raise type(error)(error.problem, got=error.got, expected=error.expected, remedy=remedy) from error
+        writer = writer_for(destination, generator.spec, request, record, columns=columns, workers=encoders)
+        kept, start = writer.written, time.perf_counter()
+        options = {
+            "--seed": seed,
+            "--format": format_,
+            "--image-format": image_format if image_format != "png" else None,
+            "--quality": quality,
+            "--shard-images": shard_images,
+            "--encoders": encoders,
+            "--label": label,
+            "--truncation": truncation,
+            "--columns": columns,
+            "--device": device,
+            "--backend": backend,
+            "--precision": precision,
+            "--threads": threads,
+        }
+        try:
+            with generator, progress_bar(count - kept, "drawing") as progress:
+                write_images(generator, writer, seed=seed, first=first, inputs=chosen, progress=progress)
+        except (OutputError, BackendError, KeyboardInterrupt) as error:
+            so_far = f"{writer.written:,} of {count:,} images are in {destination.path}, whole"
+            if writer.written < count:
+                rest = _rest(bundle, destination, output, writer, first, generator.session.buckets[-1], options)
+                so_far += f"\n            go on with: {rest}"
+            if isinstance(error, KeyboardInterrupt):
+                click.echo(f"\nstopped: {so_far}", err=True)
+                sys.exit(130)
+            remedy = f"{error.remedy}\n            {so_far}" if error.remedy else so_far
+            raise type(error)(error.problem, got=error.got, expected=error.expected, remedy=remedy) from error
     finally:
         signal.signal(signal.SIGTERM, terminate)
     seconds = time.perf_counter() - start
     about = generator.describe()
-    click.echo(
-        f"{count:,} images in {seconds:.2f} s -> {output}\n"
-        f"{count / seconds:,.0f} images/s, drawing alone {count / drawing_seconds:,.0f} images/s: "
-        f"{about['variant']} on {about['backend']} {about['device']} ({about['device_chosen_because']})"
-    )
+    if kept:
+        click.echo(f"{kept:,} of {count:,} images were there already, whole")
+    if kept < count:
+        drawn = count - kept
+        click.echo(
+            f"{drawn:,} images in {seconds:.2f} s -> {destination.path}\n{drawn / seconds:,.0f} images/s: "
+            f"{about['variant']} on {about['backend']} {about['device']} ({about['device_chosen_because']})"
+        )
 
 
-def _label(text: str | None, spec: GeneratorSpec) -> str | int | None:
+def _refuse_options_without_use(
+    destination: Destination, image_format: str, quality: int | None, shard_images: int | None
+) -> None:
+    from ganruntime.errors import InputError
+
+    if shard_images is not None and destination.format != "tar":
+        raise InputError("only shards have --shard-images", got=str(destination.path), remedy="--format tar")
+    if (image_format != "png" or quality is not None) and destination.format not in ("files", "tar"):
+        raise InputError(
+            "--image-format and --quality are for folders and shards",
+            got=f"{destination.path} ({destination.format})",
+            remedy="-o FOLDER/",
+        )
+
+
+def _rest(
+    bundle: Path,
+    destination: Destination,
+    output: str,
+    writer: ImageWriter,
+    first: int,
+    largest_bucket: int,
+    options: dict[str, Any],
+) -> str:
+    """The command that draws what is missing: the same one for a folder, one for a second file otherwise."""
+    if destination.format in ("files", "tar"):
+        again: dict[str, Any] = {"-n": writer.count, "--first": first or None, "-o": output}
+    else:
+        # From the start of a batch: cut into the same batches, the rest comes out the same to the last bit.
+        done = writer.written - writer.written % largest_bucket
+        path = _beside(destination.path, first + done) if done else destination.path
+        again = {"-n": writer.count - done, "--first": first + done, "-o": path}
+    words = [str(word) for pair in (again | options).items() if pair[1] not in (None, "auto") for word in pair]
+    return shlex.join(["ganexport", "generate", str(bundle), *words])
+
+
+def label_from_text(text: str | None, spec: GeneratorSpec) -> str | int | None:
     """A class name as it is, and an index as a number; names come first, for classes may be called 0 to 9."""
     names = {name for t in spec.inputs if isinstance(t.role, Label) for name in t.role.classes}
     return int(text) if text is not None and text not in names and text.isdecimal() else text

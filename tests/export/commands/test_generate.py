@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from ganexport.bundling import Exported
 from ganruntime import writers
+from ganruntime.chunks import Drawn
 from ganruntime.errors import BackendError
 from ganruntime.generator import Generator, load
+from ganruntime.image_writer import ImageWriter
 from ganruntime.images import sheet_from_images
 from ganruntime.sessions.onnxruntime import OnnxRuntimeSession
 
@@ -42,7 +44,7 @@ def wait_for_images(folder: Path, least: int, process: subprocess.Popen[str]) ->
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, "it ended before it could be stopped"
-        if folder.exists() and sum(1 for p in folder.iterdir() if p.suffix == ".png") >= least:
+        if folder.exists() and sum(1 for p in folder.iterdir() if p.suffix in (".png", ".tar")) >= least:
             return
         time.sleep(0.002)
     raise AssertionError("no images came")
@@ -57,6 +59,11 @@ def assert_whole(folder: Path) -> int:
     return len(names)
 
 
+def images_in(folder: Path) -> list[str]:
+    """Everything but the two files of the run, hidden names too."""
+    return sorted(p.name for p in folder.iterdir() if p.name not in ("run.json", "files.jsonl"))
+
+
 def test_a_folder_holds_what_generate_gives(
     ganexport: Ganexport, exported_once: Exported, generator: Generator, tmp_path: Path
 ) -> None:
@@ -65,7 +72,7 @@ def test_a_folder_holds_what_generate_gives(
     drawn = generator.generate(70, seed=3, first=5)
     for i, image in enumerate(drawn, 5):
         np.testing.assert_array_equal(pixels(tmp_path / "images" / f"seed3-{i:08d}.png"), image)
-    assert len(list((tmp_path / "images").iterdir())) == 70
+    assert len(images_in(tmp_path / "images")) == 70
     first, second = answer.out.splitlines()
     assert first.startswith("70 images in ")
     assert first.endswith(f" s -> {tmp_path / 'images'}")
@@ -111,7 +118,14 @@ def test_the_largest_seed_and_the_last_index_are_drawn(
 
 WRONG: list[tuple[list[Any], str]] = [
     (["-o", "sheet.jpg"], "images are not written as .jpg"),
-    (["-o", "images.npy"], "images are not written as .npy"),
+    (["-o", "sheet.pgn"], "images are not written as .pgn"),
+    (["-o", "images.tar"], "images are not written as .tar"),
+    (["-o", "images.npz", "--format", "tar"], "is not a path for --format tar"),
+    (["-o", "images", "--format", "npz"], "images is a folder"),
+    (["-o", "images", "--quality", 90], "PNG has no quality"),
+    (["-o", "a.npz", "--image-format", "jpeg"], "--image-format and --quality are for folders"),
+    (["-o", "images", "--shard-images", 10], "only shards have --shard-images"),
+    (["-o", "no/such/images.npy"], "cannot write no/such/images.npy"),
     (["-o", "sheet.png", "-n", 10_001], "too many images for one sheet"),
     (["-o", "no/such/sheet.png"], "cannot write no/such/sheet.png"),
     (["-o", "no/such/images.npz"], "cannot write no/such/images.npz"),
@@ -120,7 +134,7 @@ WRONG: list[tuple[list[Any], str]] = [
     (["-o", "images", "--label", "²"], "takes no label"),
     (["-o", "images", "--truncation", "0.5"], "has no input 'truncation'"),
     (["-o", "images", "--precision", "int8"], "has no onnx variant 'int8'"),
-    (["-o", "images", "--backend", "openvino"], "'openvino' is not a backend"),
+    (["-o", "images", "--backend", "caffe"], "'caffe' is not a backend"),
     (["-o", "images", "--device", "gpu"], "'gpu' is not a device"),
     (["-o", "images", "--first", 2**64 - 1], "the last index is too large"),
 ]
@@ -174,10 +188,10 @@ def test_a_stopped_run_leaves_whole_images_and_its_own_words_complete_it(
     assert (process.returncode, out) == (130, "")
     assert "Traceback" not in err
     there = assert_whole(stopped)
-    # A stop between an image's last byte and its count leaves one more than is told.
+    # A stop between an image's name and its count leaves one more than is told.
     assert any(f"stopped: {told:,} of {n:,} images are in {stopped}, whole" in err for told in (there, there - 1))
     assert 150 <= there < n
-    assert len(pictures(stopped)) == there  # nothing hidden is left either
+    assert len(images_in(stopped)) == there  # nothing hidden is left either
     words = go_on(err)
     assert "--threads" in words
     answer = ganexport(*words)
@@ -185,35 +199,53 @@ def test_a_stopped_run_leaves_whole_images_and_its_own_words_complete_it(
     assert pictures(stopped) == pictures(whole)
 
 
-def test_a_killed_run_leaves_whole_images(
-    ganexport: Ganexport, ganexport_process: Process, pictures: Pictures, exported_once: Exported, tmp_path: Path
+@pytest.mark.parametrize("options", [["--format", "tar", "--shard-images", 150], []], ids=["tar", "files"])
+def test_a_killed_run_started_again_ends_with_the_same_bytes(
+    ganexport: Ganexport,
+    ganexport_process: Process,
+    pictures: Pictures,
+    exported_once: Exported,
+    tmp_path: Path,
+    options: list[Any],
 ) -> None:
-    folder = tmp_path / "images"
-    process = ganexport_process("generate", exported_once.path, "-n", 100_000, "--seed", 7, "-o", folder)
-    wait_for_images(folder, 150, process)
+    n, killed, whole = 3000, tmp_path / "killed", tmp_path / "whole"
+    arguments = ["generate", exported_once.path, "-n", n, "--seed", 7, "--device", "cpu", "--threads", 1, *options]
+    assert ganexport(*arguments, "-o", whole).code == 0
+    process = ganexport_process(*arguments, "-o", killed)
+    wait_for_images(killed, 2 if options else 150, process)
     process.kill()
     process.communicate(timeout=60)
-    there = assert_whole(folder)
-    assert there >= 150
-    left = [name for name in pictures(folder) if not name.endswith(".png")]
-    assert len(left) <= 1  # at most what was being written
-    assert ganexport("generate", exported_once.path, "-n", 1, "--seed", 7, "--first", there, "-o", folder).code == 0
-    assert assert_whole(folder) == there + 1 == len(pictures(folder))
+    there = images_in(killed)
+    assert 0 < len([name for name in there if not name.startswith(".")]) < len(images_in(whole))
+    assert len([name for name in there if name.startswith(".")]) <= 1  # at most what was being written
+    answer = ganexport(*arguments, "-o", killed)
+    assert (answer.code, answer.err) == (0, "")
+    assert "images were there already, whole" in answer.out
+    assert pictures(killed) == pictures(whole)
+    answer = ganexport(*arguments, "-o", killed)
+    assert answer.out == "3,000 of 3,000 images were there already, whole\n"
+    assert pictures(killed) == pictures(whole)
+
+
+def test_another_run_over_a_folder_is_refused(ganexport: Ganexport, exported_once: Exported, tmp_path: Path) -> None:
+    assert ganexport("generate", exported_once.path, "-n", 4, "--seed", 7, "-o", tmp_path / "images").code == 0
+    answer = ganexport("generate", exported_once.path, "-n", 4, "--seed", 8, "-o", tmp_path / "images")
+    assert (answer.code, answer.out) == (1, "")
+    assert "holds another run" in answer.err
+    assert "seed: 7 there, 8 asked for" in answer.err
 
 
 class StopsAfter:
     """Lets a writer take some chunks, and then something happens."""
 
-    def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, kind: type[writers.ImageWriter], chunks: int, then: Any
-    ) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, kind: type[ImageWriter], chunks: int, then: Any) -> None:
         real, self.left = kind.add, chunks
 
-        def add(writer: writers.ImageWriter, images: NDArray[Any]) -> None:
+        def add(writer: ImageWriter, drawn: Drawn) -> None:
             if self.left == 0:
                 then()
             self.left -= 1
-            real(writer, images)
+            real(writer, drawn)
 
         monkeypatch.setattr(kind, "add", add)
 
@@ -329,18 +361,19 @@ def test_a_full_disk_leaves_whole_images_and_its_own_words_complete_it(
     with (full_disk / "filling").open("wb", buffering=0) as file:
         while shutil.disk_usage(full_disk).free > 300 * 4096:
             file.write(b"\0" * 4096)
-    answer = ganexport("generate", exported_once.path, "-n", 500, "--seed", 7, "-o", folder)
+    answer = ganexport("generate", exported_once.path, "-n", 450, "--seed", 7, "-o", folder)
     assert (answer.code, answer.out) == (1, "")
     assert f"error: cannot write {folder}/seed7-" in answer.err
     assert "got:      No space left on device" in answer.err
     assert "free some space" in answer.err
     there = assert_whole(folder)
-    assert f"{there} of 500 images are in {folder}, whole" in answer.err
-    assert 100 < there < 500
-    assert len(pictures(folder)) == there
+    assert f"{there} of 450 images are in {folder}, whole" in answer.err
+    assert 100 < there < 450
+    assert len(images_in(folder)) == there
     (full_disk / "filling").unlink()
-    assert ganexport(*go_on(answer.err)).code == 0
-    assert ganexport("generate", exported_once.path, "-n", 500, "--seed", 7, "-o", whole).code == 0
+    answer = ganexport(*go_on(answer.err))
+    assert answer.code == 0, answer.err
+    assert ganexport("generate", exported_once.path, "-n", 450, "--seed", 7, "-o", whole).code == 0
     assert pictures(folder) == pictures(whole)
 
 
@@ -361,6 +394,6 @@ def test_a_file_over_the_limit_of_the_process_leaves_the_old_one(
     assert err.startswith(f"error: cannot write {path}\n  got:      File too large\n")
     assert "Traceback" not in err
     assert "0 of 1,000 images are in" in err
-    assert go_on(err)[-6:] == ["--seed", "7", "--first", "0", "-o", str(path)]
+    assert go_on(err)[-6:] == ["--first", "0", "-o", str(path), "--seed", "7"]
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]

@@ -32,6 +32,12 @@ HEAVY = {
 }
 
 
+def test_each_command_fits_a_line_of_eighty_columns(ganexport: Ganexport, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = ganexport("--help").out.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == list(COMMANDS)
+
+
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_lists_every_command_with_a_line(ganexport: Ganexport, flag: str) -> None:
     answer = ganexport(flag)
@@ -143,7 +149,9 @@ def test_an_unknown_command_is_answered_with_the_nearest(ganexport: Ganexport, a
         ["to-onnx", "run"],
         ["to-onnx", "-o", "a.gan"],
         ["to-onnx", "run", "--factory", "a:b", "-o", "a.gan"],
-        ["to-onnx", "--factory", "a:b", "-o", "a.gan"],
+        ["to-onnx", "--spec", "s.json", "-o", "a.gan"],
+        ["to-onnx", "run", "-o", "a.gan", "--random", "keep"],
+        ["spec", "-o", "s.json"],
         ["to-onnx", "run", "--spec", "s.json", "-o", "a.gan"],
         ["to-onnx", "run", "-o", "a.gan", "--opset", "17"],
     ],
@@ -187,6 +195,16 @@ def test_a_reader_that_went_away_is_no_error(ganexport_process: Process, exporte
         os.close(write)
         _, err = process.communicate(timeout=60)
         assert err == ""
+        assert process.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_standard_output_on_a_full_disk_is_an_error(ganexport_process: Process, exported_once: Exported) -> None:
+    for arguments in (["inspect", exported_once.path], ["recipes"], ["--help"]):
+        with Path("/dev/full").open("w") as full:
+            process = ganexport_process(*arguments, stdout=full)
+        _, err = process.communicate(timeout=60)
+        assert err == "error: cannot read or write standard output\n  got:      No space left on device\n"
         assert process.returncode == 1
 
 

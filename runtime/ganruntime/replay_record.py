@@ -1,0 +1,133 @@
+"""Replay records: what an image was made of, enough to make it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganruntime.encoding import SUFFIXES, Encoding
+from ganruntime.errors import InputError
+from ganruntime.runs import BundleRecord, Request
+from ganruntime.strict_json import strict_loads
+
+FORMAT, SCHEMA_VERSION = "ganexport-replay", 1
+_LIMIT_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class ReplayRecord:
+    """One image.
+
+    bundle_sha256: of the manifest that it was drawn from; graph_sha256: of the file that ran. Either may be None, for a
+        session without a bundle. A manifest changes when a verdict is added, and the graph does not.
+    seed, index: which image. inputs: {name: value} of labels and scalars (the truncation), as they were used;
+        classes: the names of the labels among them.
+    variant, precision, backend, device, bucket, versions: what ran, in which batch size.
+    image_format, quality: of the picture's file. pixels_sha256: `pixels_digest` of what was drawn.
+    """
+
+    generator: str
+    bundle_sha256: str | None
+    graph_sha256: str | None
+    variant: str
+    precision: str
+    backend: str
+    device: str
+    bucket: int
+    versions: Mapping[str, str]
+    seed: int
+    index: int
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict)
+    image_format: str = "png"
+    quality: int | None = None
+    pixels_sha256: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        request: Request,
+        bundle: BundleRecord,
+        index: int,
+        bucket: int,
+        inputs: Mapping[str, Any] | None = None,
+        classes: Mapping[str, str] | None = None,
+        pixels_sha256: str | None = None,
+    ) -> ReplayRecord:
+        return cls(
+            generator=request.generator,
+            bundle_sha256=bundle.manifest_sha256,
+            graph_sha256=request.graph_sha256,
+            variant=request.variant,
+            precision=request.precision,
+            backend=request.backend,
+            device=request.device,
+            bucket=bucket,
+            versions=request.versions,
+            seed=request.seed,
+            index=index,
+            inputs=dict(inputs or {}),
+            classes=dict(classes or {}),
+            image_format=request.image_format,
+            quality=request.quality,
+            pixels_sha256=pixels_sha256,
+        )
+
+    @property
+    def encoding(self) -> Encoding:
+        return Encoding(self.image_format, self.quality)
+
+    def dumps(self) -> bytes:
+        """Canonical bytes: one line, sorted keys. Equal records give equal bytes."""
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        data |= {"format": FORMAT, "schema_version": SCHEMA_VERSION}
+        return (json.dumps(data, sort_keys=True, ensure_ascii=False, default=dict) + "\n").encode()
+
+    @classmethod
+    def loads(cls, data: bytes, where: str) -> ReplayRecord:
+        """Reads `dumps`' form. Raises `InputError` for anything else."""
+        try:
+            if len(data) > _LIMIT_BYTES:
+                raise ValueError(f"more than {_LIMIT_BYTES:,} bytes")
+            table = strict_loads(data.decode())
+            if not isinstance(table, dict) or table.pop("format", None) != FORMAT:
+                raise ValueError(f"its format is not {FORMAT}")
+            version = table.pop("schema_version", None)
+            if version != SCHEMA_VERSION:
+                raise ValueError(f"schema version {version!r}, and this release reads {SCHEMA_VERSION}")
+            record = cls(**table)
+            record._require_types()
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{where} is not a replay record", got=str(error)[:200]) from error
+        return record
+
+    def _require_types(self) -> None:
+        for name, least, most in (("seed", 0, 2**64), ("index", 0, 2**64), ("bucket", 1, 65_537)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value < most:
+                raise ValueError(f"{name} is {value!r}")
+        for name in ("generator", "variant", "precision", "backend", "device"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is {getattr(self, name)!r}")
+        for name in ("versions", "inputs", "classes"):
+            if not isinstance(getattr(self, name), dict):
+                raise ValueError(f"{name} is not an object")
+        for name in ("bundle_sha256", "graph_sha256", "pixels_sha256"):
+            if not isinstance(getattr(self, name), (str, type(None))):
+                raise ValueError(f"{name} is not text")
+        if self.image_format not in SUFFIXES:
+            raise ValueError(f"image_format is {self.image_format!r}")
+        _ = self.encoding
+
+
+def pixels_digest(image: NDArray[np.uint8]) -> str:
+    """SHA-256 of `H,W,C:` in decimal and the pixels, row by row."""
+    digest = hashlib.sha256((",".join(map(str, image.shape)) + ":").encode())
+    digest.update(np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,402 @@
+"""Runs: the folder of a bulk run, what it was asked for, and which of its files are whole.
+
+Two files stand beside the images or shards. `run.json` says what was asked, and is written first. `files.jsonl` has a
+line for each file that is whole, in order: its name, size and SHA-256. A file is written under another name, completed,
+renamed, and only then gets its line. So whatever moment a run is killed at, the lines are true; a line that was cut off
+itself is dropped, and the file that it was about drawn again.
+
+    run.json     {"format": "ganexport-run", "schema_version": 1, "request": {…}, "bundle": {…}}
+    files.jsonl  {"file": "shard-000000.tar", "sha256": "…", "size_bytes": 10485760}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ganruntime.bundle import Bundle
+from ganruntime.encoding import Encoding
+from ganruntime.errors import BackendError, InputError, OutputError
+from ganruntime.files import output_error, sha256_of
+from ganruntime.spec import GeneratorSpec
+from ganruntime.strict_json import strict_loads
+
+RUN_NAME, FILES_NAME = "run.json", "files.jsonl"
+FORMAT, SCHEMA_VERSION = "ganexport-run", 1
+FOLDER_FORMATS = ("files", "tar")
+_LIMIT_BYTES = 1 << 20
+_INSTRUCTION_SETS = {"avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_int8", "sve"}
+_PARTIAL = re.compile(r"\.(seed\d+-\d+\.[a-z]+|shard-\d+\.tar|run\.json)\.partial\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True)
+class BundleRecord:
+    """Where a run's bundle was, and its manifest when the run began. Information: verdicts may be added since."""
+
+    path: str | None = None
+    manifest_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """All that the bytes of a run depend on. Two runs of equal requests give equal bytes.
+
+    generator, spec_sha256, graph_sha256: the generator's name, its spec, and the file of the variant that runs (None
+        for a session without a bundle).
+    variant, precision, backend, device, buckets, streams, versions: what runs it.
+    seed, first, count: which images. inputs: the labels and scalars that were chosen for all of them.
+    format: `files` or `tar`. image_format, quality: of the images. shard_images: in one shard, None without shards.
+    """
+
+    generator: str
+    spec_sha256: str
+    graph_sha256: str | None
+    variant: str
+    precision: str
+    backend: str
+    device: str
+    buckets: tuple[int, ...]
+    streams: int | None
+    versions: Mapping[str, str]
+    seed: int
+    first: int
+    count: int
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    format: str = "files"
+    image_format: str = "png"
+    quality: int | None = None
+    shard_images: int | None = None
+
+    @property
+    def encoding(self) -> Encoding:
+        return Encoding(self.image_format, self.quality)
+
+    def to_json(self) -> dict[str, Any]:
+        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        return data | {"buckets": list(self.buckets), "versions": dict(self.versions), "inputs": dict(self.inputs)}
+
+    def differences(self, other: Request) -> list[str]:
+        """What another request asks differently, a line each: `seed: 7 there, 8 asked for`."""
+        mine, theirs = _flat(self.to_json()), _flat(other.to_json())
+        return [
+            f"{name}: {_short(mine.get(name))} there, {_short(theirs.get(name))} asked for"
+            for name in sorted({*mine, *theirs})
+            if mine.get(name) != theirs.get(name)
+        ]
+
+
+def request_from(
+    described: Mapping[str, Any],
+    spec: GeneratorSpec,
+    bundle: Bundle | None,
+    *,
+    seed: int,
+    first: int,
+    count: int,
+    inputs: Mapping[str, Any] | None = None,
+    format: str = "files",
+    encoding: Encoding | None = None,
+    shard_images: int | None = None,
+) -> Request:
+    """The request of a generator: `described` is what its `describe()` gives."""
+    encoding = encoding or Encoding()
+    graph = None
+    if bundle is not None:
+        graph = bundle.manifest.files[bundle.variant(described["variant"]).file].sha256
+    # Not NumPy's: the noise is exact on every version of it.
+    versions = {k: v for k, v in described["versions"].items() if k != "numpy"} | encoding.versions()
+    if described["device"] == "cpu":
+        versions["cpu"] = cpu_kind()
+    return Request(
+        generator=spec.name,
+        spec_sha256=hashlib.sha256(spec.dumps().encode()).hexdigest(),
+        graph_sha256=graph,
+        variant=described["variant"],
+        precision=described["precision"],
+        backend=described["backend"],
+        device=described["device"],
+        buckets=tuple(described["buckets"]),
+        streams=described.get("streams"),
+        versions=versions,
+        seed=seed,
+        first=first,
+        count=count,
+        inputs=dict(inputs or {}),
+        format=format,
+        image_format=encoding.image_format,
+        quality=encoding.quality,
+        shard_images=shard_images,
+    )
+
+
+@functools.cache
+def cpu_kind() -> str:
+    """The processor as far as backends choose kernels by it, such as `x86_64 avx2 fma`: other kernels, other bits."""
+    try:
+        flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text().partition("\n\n")[0]))
+    except OSError:
+        flags = set()
+    return " ".join([platform.machine(), *sorted(flags & _INSTRUCTION_SETS)])
+
+
+def read_run(path: Path) -> tuple[Request, BundleRecord]:
+    """The run record of the folder `path`. Raises `InputError` where there is none, or it is malformed."""
+    file = path / RUN_NAME
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{path} has no run record", got=error.strerror, expected=str(file)) from error
+    try:
+        if len(text) > _LIMIT_BYTES:
+            raise ValueError(f"more than {_LIMIT_BYTES:,} bytes")
+        data = strict_loads(text.decode())
+        if data["format"] != FORMAT:
+            raise ValueError(f"format {data['format']!r}")
+        if data["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema version {data['schema_version']!r}, and this release reads {SCHEMA_VERSION}")
+        table = data["request"]
+        request = Request(**(table | {"buckets": tuple(table["buckets"])}))
+        _require_types(request)
+        return request, BundleRecord(**data["bundle"])
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(
+            f"{file} is not a run record", got=reason[:200], remedy="choose another folder, or remove this one"
+        ) from error
+
+
+def _require_types(request: Request) -> None:
+    """Raises `ValueError` for what this module does not write: the file may come from anywhere."""
+    least = {"seed": 0, "first": 0, "count": 1}
+    for name, low in least.items():
+        value = getattr(request, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < low:
+            raise ValueError(f"{name} is {value!r}")
+    for value in (*request.buckets, *([] if request.shard_images is None else [request.shard_images])):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{value!r} is not a number of images")
+    if request.format not in FOLDER_FORMATS or (request.format == "tar") != (request.shard_images is not None):
+        raise ValueError(f"format is {request.format!r} with shard_images {request.shard_images!r}")
+    if not request.buckets or not isinstance(request.versions, dict) or not isinstance(request.inputs, dict):
+        raise ValueError("buckets, versions or inputs are malformed")
+    for name in ("generator", "spec_sha256", "variant", "precision", "backend", "device"):
+        if not isinstance(getattr(request, name), str):
+            raise ValueError(f"{name} is {getattr(request, name)!r}")
+    _ = request.encoding
+
+
+class RunFolder:
+    """A folder that one process writes a run into. Opening it for a request that was begun there goes on with it.
+
+    Attributes:
+        done: how many files have a line, from the first on.
+        redo: {number: SHA-256} of those among them that are missing or were changed since.
+
+    Raises:
+        InputError: another request was begun here; says what differs. Or it is no folder of a run.
+        OutputError: another process is writing here, or the disk may not be written.
+    """
+
+    def __init__(
+        self, path: Path, request: Request, bundle: BundleRecord, name_of: Callable[[int], str], file_count: int
+    ) -> None:
+        self.path = path
+        self.request = request
+        self.done = 0
+        self.redo: dict[int, str] = {}
+        self._name_of = name_of
+        self._lock: int | None = None
+        self._lines: int | None = None
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = _locked(path)
+            if (path / RUN_NAME).exists():
+                self.bundle = self._begun_before()
+            else:
+                # Without a record nothing is known of what lies here: lines of an older run would vouch for its files.
+                (path / FILES_NAME).unlink(missing_ok=True)
+                self._begin(bundle)
+                self.bundle = bundle
+            self._remove_partial()
+            end = self._whole_lines(file_count)
+            self._lines = os.open(path / FILES_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            os.ftruncate(self._lines, end)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError) and not isinstance(error, OutputError):
+                raise output_error(path, error) from error
+            raise
+
+    def partial(self, name: str) -> Path:
+        """Where a file is written until it is whole. Only the holder of the lock writes there, so the name is fixed."""
+        return self.path / f".{name}.partial"
+
+    def put(self, number: int, sha256: str, size_bytes: int, *, sync: bool) -> None:
+        """Renames a completed partial file to its name, and gives it its line.
+
+        Raises:
+            BackendError: the file stands in for one that was lost, and has other bytes than that one had.
+        """
+        name = self._name_of(number)
+        expected = self.redo.get(number)
+        if expected is not None and expected != sha256:
+            raise BackendError(
+                f"{name} was drawn again and is not what it was",
+                got=f"SHA-256 {sha256}",
+                expected=f"SHA-256 {expected}",
+                remedy="go on with the run on the kind of machine that it was begun on",
+            )
+        self.partial(name).replace(self.path / name)
+        if expected is not None:
+            del self.redo[number]
+            return
+        assert number == self.done, (number, self.done)
+        if sync:
+            _sync_folder(self.path)
+        line = json.dumps({"file": name, "sha256": sha256, "size_bytes": size_bytes}, sort_keys=True) + "\n"
+        assert self._lines is not None
+        data = line.encode()
+        while data:  # a disk that is nearly full takes part of it, and refuses the rest the next time
+            data = data[os.write(self._lines, data) :]
+        if sync:
+            os.fsync(self._lines)
+        self.done += 1
+
+    def close(self) -> None:
+        """Lets another process write here. Calling it twice is harmless."""
+        if self._lines is not None:
+            os.close(self._lines)
+            self._lines = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _begun_before(self) -> BundleRecord:
+        there, bundle = read_run(self.path)
+        differences = there.differences(self.request)
+        if differences:
+            raise InputError(
+                f"{self.path} holds another run",
+                got="\n            ".join(differences),
+                expected=f"what {self.path / RUN_NAME} says",
+                remedy="choose another folder, or remove this one",
+            )
+        return bundle
+
+    def _begin(self, bundle: BundleRecord) -> None:
+        record = {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "request": self.request.to_json(),
+            "bundle": {f.name: getattr(bundle, f.name) for f in fields(bundle)},
+        }
+        partial = self.partial(RUN_NAME)
+        try:
+            with partial.open("wb") as file:
+                file.write((json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path / RUN_NAME)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+        _sync_folder(self.path)
+
+    def _remove_partial(self) -> None:
+        """Removes what a killed run was writing."""
+        with os.scandir(self.path) as entries:
+            left = [e.name for e in entries if _PARTIAL.match(e.name)]
+        for name in left:
+            (self.path / name).unlink(missing_ok=True)
+
+    def _whole_lines(self, file_count: int) -> int:
+        """Reads the lines and checks each file against its own; gives the bytes of the lines that hold."""
+        end = 0
+        try:
+            lines = (self.path / FILES_NAME).open("rb")
+        except FileNotFoundError:
+            return 0
+        with lines:
+            for line in lines:
+                entry = _entry(line)
+                name = self._name_of(self.done)
+                if entry is None or self.done >= file_count or entry[0] != name:
+                    break
+                if not _is_whole(self.path / name, entry[1], entry[2]):
+                    self.redo[self.done] = entry[1]
+                self.done += 1
+                end += len(line)
+        return end
+
+
+def _entry(line: bytes) -> tuple[str, str, int] | None:
+    """(file, SHA-256, size) of a line, or None where it was cut off or is something else."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        data = json.loads(line)
+        file, digest, size = data["file"], data["sha256"], data["size_bytes"]
+    except (ValueError, TypeError, KeyError):
+        return None
+    known = isinstance(file, str) and isinstance(digest, str) and _SHA256.match(digest) and isinstance(size, int)
+    return (file, digest, size) if known else None
+
+
+def _is_whole(path: Path, digest: str, size_bytes: int) -> bool:
+    try:
+        return not path.is_symlink() and path.stat().st_size == size_bytes and sha256_of(path) == digest
+    except FileNotFoundError:
+        return False
+
+
+def _locked(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise OutputError(
+                f"another process is writing into {path}", remedy="wait for it, or choose another folder"
+            ) from error
+        raise
+    return descriptor
+
+
+def _sync_folder(path: Path) -> None:
+    # Some file systems refuse fsync on folders; the rename itself has happened by now.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested objects as `versions.onnxruntime`, so that a difference names its place."""
+    flat: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 16 or not _SHA256.match(text) else text[:12] + "…"
