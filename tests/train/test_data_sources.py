@@ -13,8 +13,9 @@ import PIL.Image
 import pytest
 
 from ganruntime.errors import DataError, InputError
+from gantrain.data.named import grey_from_rgb, source_from_name
 from gantrain.data.picture import image_from_bytes
-from gantrain.data.source import ImageSource, grey_from_rgb, source_from_name
+from gantrain.data.source import ImageSource
 
 
 def picture_bytes(width: int = 40, height: int = 40, colour: object = (200, 30, 90), form: str = "PNG") -> bytes:

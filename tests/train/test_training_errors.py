@@ -16,7 +16,8 @@ from tiny_runs import TINY, TINY_MLP, contents
 
 from ganruntime.errors import CheckpointError, DataError, DeviceError, InputError, OutputError, TrainingError
 from gantrain.checkpoint import load_generator, read_tensors
-from gantrain.data.source import ImageSource, source_from_name
+from gantrain.data.named import source_from_name
+from gantrain.data.source import ImageSource
 from gantrain.loop import train
 
 

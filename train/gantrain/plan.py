@@ -13,7 +13,8 @@ import torch
 
 from ganruntime import __version__
 from ganruntime.errors import CheckpointError, DeviceError, InputError
-from gantrain.data.source import ImageSource, source_from_name
+from gantrain.data.named import source_from_name
+from gantrain.data.source import ImageSource
 from gantrain.recipes import Recipe, recipe_from_name
 from gantrain.recipes.settings import TrainingSettings, settings_with
 from gantrain.run_folder import RUN_FILE, RunRecord, check_new, read_run

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ganruntime.errors import DataError, GanError
+from gantrain.data.source import check_memory
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 MOST_PIXELS = 64 << 20
@@ -42,8 +43,6 @@ def images_from_pictures(names: Sequence[str], read: Callable[[str], bytes], siz
     Raises:
         DataError: the first picture, in order, that is broken, too small or too large.
     """
-    from gantrain.data.source import check_memory
-
     check_memory(str(PurePath(names[0]).parent), len(names), size)
     with warnings.catch_warnings(), ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
         # Pillow warns from 89 million pixels on; here such a picture is an error already.
