@@ -8,7 +8,8 @@
    methods are chosen anew: what was lost in that layer's noise may now be the worst.
 
 All on latents of a seed of their own, by evaluating the Q/DQ graph as it is written. The gate has other latents and the
-last word: where it finds a worse image, the search is widened and goes on.
+last word: where it finds a worse image, the search is widened and goes on, with methods that clip nothing of what was
+seen: a threshold that is best for a thousand latents clips the rarest of four thousand.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from ganexport.parity import PSNR_CAP_DB, half_range
 from ganexport.precision.quantised_graph import Layer, layers_of, named_nodes, quantise
 from ganexport.precision.ranges import ranges_from_graph
-from ganexport.precision.thresholds import METHODS, thresholds_from_graph
+from ganexport.precision.thresholds import METHODS, WIDE_METHODS, thresholds_from_graph
 from ganexport.precision.traced import Arrays, plain_session
 from ganexport.probes import probe_inputs
 from ganruntime.errors import ExportError
@@ -58,8 +59,9 @@ class Search:
     """The state of one search: what is in int8 now, and what was tried.
 
     base: the fp32 graph. judges: indices of the latents by which choices are judged; pool: how many there are to find
-    hard ones among. tried: {method: PSNR of the worst judge, in dB}, all layers in int8. chosen: {value name: method}.
-    thresholds: {method: {value name: threshold}}. psnr_db: of the worst image of the pool, as things are now.
+    hard ones among. methods: those that are tried now. tried: {method: PSNR of the worst judge, in dB}, all layers in
+    int8. chosen: {value name: method}. thresholds: {method: {value name: threshold}}. psnr_db: of the worst image of
+    the pool, as things are now.
     """
 
     spec: GeneratorSpec
@@ -68,6 +70,7 @@ class Search:
     thresholds: dict[str, dict[str, float]]
     pool: int
     judges: NDArray[np.int64] = field(init=False)
+    methods: tuple[str, ...] = METHODS
     tried: dict[str, float] = field(default_factory=dict)
     chosen: dict[str, str] = field(default_factory=dict)
     kept: list[Layer] = field(default_factory=list)
@@ -115,6 +118,7 @@ class Search:
         least one change."""
         before = self.graph()
         self.pool *= 2
+        self.methods = WIDE_METHODS
         self._choose_methods()
         self.leave_out_until(floor_db)
         if self.graph() == before:
@@ -125,15 +129,15 @@ class Search:
             self.psnr_db = PSNR_CAP_DB
             return
         values = list(dict.fromkeys(layer.reads for layer in self.kept))
-        found = {method: self._judged_db(self.kept, dict.fromkeys(values, method)) for method in METHODS}
+        found = {method: self._judged_db(self.kept, dict.fromkeys(values, method)) for method in self.methods}
         self.tried = self.tried or found
-        self.chosen = dict.fromkeys(values, max(METHODS, key=lambda m: found[m]))
+        self.chosen = dict.fromkeys(values, max(self.methods, key=lambda m: found[m]))
         self._find_hard()
         if len(self.layers) > _FEW_LAYERS:
             return
         lowest = self._judged_db(self.kept, self.chosen)
         for value in values:
-            for method in METHODS:
+            for method in self.methods:
                 other = self.chosen | {value: method}
                 judged = self._judged_db(self.kept, other) if other != self.chosen else lowest
                 if judged > lowest:

@@ -1,6 +1,8 @@
 """Thresholds: the magnitude at which an activation saturates in int8, by several methods, from histograms over latents.
 
 - minmax: the largest magnitude that was seen.
+- headroom: a fifth more than that. Of the relu values of a digit DCGAN, four thousand latents reach 1.1 to 1.25 times
+  what the five hundred of a calibration do.
 - percentile: the magnitude that 99.99 % of the values stay below.
 - entropy: where the Kullback-Leibler divergence between the values and their 128 levels is least (Migacz, "8-bit
   inference with TensorRT", GTC 2017).
@@ -20,7 +22,10 @@ from ganexport.precision.traced import Array, Arrays, TracedGraph
 from ganruntime.errors import ExportError
 
 LEVELS = 127
-METHODS = ("minmax", "percentile", "entropy", "squared error")
+METHODS = ("minmax", "headroom", "percentile", "entropy", "squared error")
+# Those that clip nothing that was seen.
+WIDE_METHODS = ("minmax", "headroom")
+_HEADROOM = 1.2
 _BINS = 4096
 _PERCENT = 99.99
 Float64 = NDArray[np.float64]
@@ -70,8 +75,14 @@ def _thresholds(counts: Float64, edges: Float64) -> dict[str, float]:
     at = int(np.searchsorted(below, _PERCENT / 100)) + 1
     entropy = candidates[int(np.argmin([_divergence(counts, int(i)) for i in candidates]))]
     error = candidates[int(np.argmin([_squared_error(counts, edges, edges[i]) for i in candidates]))]
-    found = {"minmax": edges[-1], "percentile": edges[min(at, _BINS)], "entropy": edges[entropy]}
-    return {name: float(value) for name, value in (found | {"squared error": edges[error]}).items()}
+    found = {
+        "minmax": edges[-1],
+        "headroom": _HEADROOM * edges[-1],
+        "percentile": edges[min(at, _BINS)],
+        "entropy": edges[entropy],
+        "squared error": edges[error],
+    }
+    return {name: float(value) for name, value in found.items()}
 
 
 def _divergence(counts: Float64, kept: int) -> float:

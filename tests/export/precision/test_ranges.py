@@ -95,6 +95,7 @@ def test_thresholds_of_a_normal_value_with_one_outlier() -> None:
     found = {method: by_value["h"] for method, by_value in values_with(values).items()}
     assert set(found) == set(METHODS)
     assert found["minmax"] == pytest.approx(20.0)
+    assert found["headroom"] == pytest.approx(24.0)
     assert found["percentile"] == pytest.approx(np.percentile(np.abs(values), 99.99), rel=0.02)
     assert 2.5 < found["squared error"] < 20
     assert 2.5 < found["entropy"] < 20
