@@ -18,7 +18,9 @@ _FLOORS = {"psnr": "psnr_db", "ssim": "ssim", "levels": "levels"}
 
 @click.command(name="precision")
 @click.argument("bundle", metavar="NAME.gan", type=click.Path(path_type=Path))
-@click.argument("rungs", metavar="RUNG...", nargs=-1, required=True, type=click.Choice(["fp16", "bf16", "int8"]))
+@click.argument(
+    "rungs", metavar="RUNG...", nargs=-1, required=True, type=click.Choice(["fp16", "bf16", "int8", "int8-symmetric"])
+)
 @click.option(
     "--floor",
     "floors",
@@ -56,11 +58,12 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Add lower precisions to a bundle, made of its fp32 graph and proven against it: fp16, bf16, int8.
+    """Add lower precisions to a bundle, made of its fp32 graph and proven against it.
 
     fp16 and bf16 are typed graphs in which norms, roots, large sums and the output head stay in fp32. int8 is explicit
-    Q/DQ, calibrated over latents; layers that cost too much stay in fp32 until the floor is met. Either all rungs that
-    were asked for are added, or none. Needs no torch and no checkpoint.
+    Q/DQ, calibrated over latents; layers that cost too much stay in fp32 until the floor is met. int8-symmetric has no
+    zero points, as TensorRT wants it, and keeps fewer layers under the same floor. Either all rungs that were asked for
+    are added, or none. Needs no torch and no checkpoint.
 
     Where this CPU has no kernels for a type, a reference evaluation checks the numbers, and the verdict says so.
 

@@ -1,11 +1,14 @@
-"""int8 graphs: explicit Q/DQ around the linear layers, symmetric, activations per tensor and weights per channel.
+"""int8 graphs: explicit Q/DQ around the linear layers, activations per tensor and weights per channel.
 
-One file for TensorRT, ONNX Runtime and OpenVINO:
+For ONNX Runtime and OpenVINO, and with `symmetric` for TensorRT too:
 
-1. What a layer reads goes through QuantizeLinear and DequantizeLinear, int8 with zero point 0.
+1. What a layer reads goes through QuantizeLinear and DequantizeLinear, int8. What a ReLU made is never negative: its
+   zero point is -128, so that it has 255 steps and not 127. TensorRT takes no zero point but 0.
 2. Its weights are int8 constants behind a DequantizeLinear with one scale per output channel.
 3. Its bias stays float32. TensorRT refuses int32 behind a DequantizeLinear (onnx/onnx-tensorrt#850), and ONNX Runtime
    makes the int32 bias of its kernels itself (since 1.21).
+   What rounding the weights shifts the mean of an output channel by is taken back in it (bias correction: Nagel et al.,
+   "Data-free quantization through weight equalization and bias correction", 2019).
 4. Where only ReLU and the moving of data lie between two int8 layers, the first one's output goes through Q/DQ with
    the second one's scale as well: ReLU and the second Q/DQ then change no bit, and the first layer can run in int8
    from end to end.
@@ -43,13 +46,15 @@ _KEEPS_GRID = _MOVES | {"Relu", "MaxPool"}
 class Layer:
     """A layer that int8 kernels can run.
 
-    node: its name. reads: the value that it quantises. multiplications: per image.
+    node: its name. reads: the value that it quantises. multiplications: per image. reads_one_sign: whether that value
+    comes from a ReLU, and is never negative.
     """
 
     node: str
     op_type: str
     reads: str
     multiplications: int
+    reads_one_sign: bool = False
 
 
 def named_nodes(model: ir.Model) -> None:
@@ -80,12 +85,26 @@ def layers_of(model: ir.Model, ranges: Mapping[str, ValueRange]) -> list[Layer]:
         if node.op_type == "Gemm" and integer_of(node, "transA", 0):
             continue
         per_output = weight[0].size if node.op_type == "Conv" else weight.shape[_channel_axis(node) ^ 1]
-        found.append(Layer(str(node.name), node.op_type, str(source.name), after.row_elements * int(per_output)))
+        multiplications = after.row_elements * int(per_output)
+        found.append(Layer(str(node.name), node.op_type, str(source.name), multiplications, _is_one_sign(source)))
     return found
 
 
+def _is_one_sign(value: ir.Value) -> bool:
+    producer = value.producer()
+    while producer is not None and producer.op_type in _MOVES | {"MaxPool"} and producer.inputs[0] is not None:
+        producer = producer.inputs[0].producer()
+    return producer is not None and producer.op_type == "Relu"
+
+
 def quantise(
-    model: ir.Model, layers: Collection[Layer], thresholds: Mapping[str, float], weight_levels: int = LEVELS
+    model: ir.Model,
+    layers: Collection[Layer],
+    thresholds: Mapping[str, float],
+    weight_levels: int = LEVELS,
+    means: Mapping[str, NDArray[np.float64]] | None = None,
+    *,
+    symmetric: bool = True,
 ) -> None:
     """Puts layers into int8, in place.
 
@@ -93,9 +112,12 @@ def quantise(
         layers: from `layers_of`; those that are not given stay as they are.
         thresholds: {value name: the magnitude at which it saturates}, for what the layers read.
         weight_levels: the largest weight integer, 127 or less.
+        means: {value name: [C]}, for what the layers read; without them no bias is corrected.
+        symmetric: zero points of 0 throughout, as TensorRT wants them; else values of one sign have all 256 integers.
     """
     chosen = {layer.node for layer in layers}
-    writer = _Writer(model.graph, thresholds)
+    one_sign = set() if symmetric else {layer.reads for layer in layers if layer.reads_one_sign}
+    writer = _Writer(model.graph, thresholds, one_sign)
     nodes = [n for n in list(model.graph) if n.name in chosen]
     sources = [n.inputs[0] for n in nodes]
     for source in sources:
@@ -104,7 +126,9 @@ def quantise(
     for node, source in zip(nodes, sources, strict=True):
         assert source is not None
         node.replace_input_with(0, writer.dequantised(source, str(source.name)))
-        writer.quantise_weight(node, weight_levels)
+        error = writer.quantise_weight(node, weight_levels)
+        if means is not None:
+            writer.correct_bias(node, error, means[str(source.name)])
 
 
 def weight_integers(
@@ -127,19 +151,19 @@ def _channel_axis(node: ir.Node) -> int:
 
 
 class _Writer:
-    def __init__(self, graph: ir.Graph, thresholds: Mapping[str, float]) -> None:
-        self._graph, self._thresholds = graph, thresholds
-        self._zero = new_initializer(graph, "int8_zero", np.array(0, np.int8))
+    def __init__(self, graph: ir.Graph, thresholds: Mapping[str, float], one_sign: Collection[str]) -> None:
+        self._graph, self._thresholds, self._one_sign = graph, thresholds, one_sign
+        self._zeros: dict[int, ir.Value] = {}
         self._scales: dict[str, ir.Value] = {}
         self._pairs: dict[tuple[ir.Value, str], ir.Value] = {}
 
     def dequantised(self, value: ir.Value, like: str) -> ir.Value:
         """The value behind a Q/DQ pair with the scale of the value called `like`; one pair per value and scale."""
         if (value, like) not in self._pairs:
-            scale = self._scale(like)
-            quantise = ir.node("QuantizeLinear", [value, scale, self._zero], name=f"{value.name}_quantise")
+            scale, zero = self._grid(like)
+            quantise = ir.node("QuantizeLinear", [value, scale, zero], name=f"{value.name}_quantise")
             integers = quantise.outputs[0]
-            back = ir.node("DequantizeLinear", [integers, scale, self._zero], name=f"{value.name}_dequantise")
+            back = ir.node("DequantizeLinear", [integers, scale, zero], name=f"{value.name}_dequantise")
             integers.name, back.outputs[0].name = f"{value.name}_int8", f"{value.name}_dequantised"
             integers.type = ir.TensorType(ir.DataType.INT8)
             back.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
@@ -171,7 +195,8 @@ class _Writer:
         for node, index in readers:
             node.replace_input_with(index, pair)
 
-    def quantise_weight(self, node: ir.Node, levels: int) -> None:
+    def quantise_weight(self, node: ir.Node, levels: int) -> NDArray[np.float64]:
+        """Returns what rounding took from the weights, in their shape."""
         value = node.inputs[1]
         weight = constant_of(value)
         assert weight is not None
@@ -195,9 +220,42 @@ class _Writer:
         node.replace_input_with(1, back.outputs[0])
         if not value.uses() and str(value.name) in self._graph.initializers:
             del self._graph.initializers[str(value.name)]
+        shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
+        rounded = integers.astype(np.float64) * scales.astype(np.float64).reshape(shape)
+        lost: NDArray[np.float64] = weight.astype(np.float64) - rounded
+        return lost
 
-    def _scale(self, like: str) -> ir.Value:
+    def correct_bias(self, node: ir.Node, error: NDArray[np.float64], mean: NDArray[np.float64]) -> None:
+        """Adds what the rounded weights take from the mean of each output channel to the bias. MatMul has none."""
+        if node.op_type == "MatMul" or node.attributes.get_float("beta", 1.0) != 1.0:
+            return
+        value = node.inputs[2] if len(node.inputs) > 2 else None
+        bias = constant_of(value)
+        if value is not None and (bias is None or bias.ndim != 1):
+            return
+        if node.op_type == "Gemm":
+            shift = error @ mean if _channel_axis(node) == 0 else mean @ error  # [M]
+            shift = shift * node.attributes.get_float("alpha", 1.0)
+        else:
+            groups = error.reshape(integer_of(node, "group", 1), -1, *error.shape[1:])  # [G, M / G, C / G, …]
+            per_channel = groups.sum(axis=tuple(range(3, groups.ndim)))  # [G, M / G, C / G]
+            shift = np.einsum("gmc,gc->gm", per_channel, mean.reshape(len(groups), -1)).reshape(-1)  # [M]
+        corrected = (shift + (0.0 if bias is None else bias.astype(np.float64))).astype(np.float32)
+        made = new_initializer(self._graph, f"{node.name}_corrected_bias", corrected)
+        if len(node.inputs) > 2:
+            node.replace_input_with(2, made)
+        else:
+            node.resize_inputs(3)
+            node.replace_input_with(2, made)
+
+    def _grid(self, like: str) -> tuple[ir.Value, ir.Value]:
+        """Scale and zero point of the value called `like`."""
+        lowest = -LEVELS - 1 if like in self._one_sign else 0
+        if lowest not in self._zeros:
+            name = "int8_lowest" if lowest else "int8_zero"
+            self._zeros[lowest] = new_initializer(self._graph, name, np.array(lowest, np.int8))
         if like not in self._scales:
-            scale = np.array(self._thresholds[like] / LEVELS, np.float32)
+            steps = 2 * LEVELS + 1 if lowest else LEVELS
+            scale = np.array(self._thresholds[like] / steps, np.float32)
             self._scales[like] = new_initializer(self._graph, f"{like}_scale", scale)
-        return self._scales[like]
+        return self._scales[like], self._zeros[lowest]

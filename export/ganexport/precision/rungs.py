@@ -25,13 +25,16 @@ from ganexport.precision.rounding import HALF_TYPES
 from ganexport.precision.sensitivity import POOL, WEIGHT_LEVELS, Search, search_from_model
 from ganexport.precision.traced import Array, Arrays
 from ganexport.probes import probe_inputs
+from ganexport.proof_sizes import proofs_of
 from ganruntime.bundle import Bundle, Variant, bundle_changed, read_bundle
 from ganruntime.errors import BackendError, BundleIntegrityError, InputError, MissingDependencyError, ParityError
 from ganruntime.sessions.base import Session, empty_outputs
 from ganruntime.sessions.onnxruntime import OnnxRuntimeSession
+from ganruntime.sizes import default_size, size_of, spec_at
 from ganruntime.spec import GeneratorSpec
 
-RUNGS = ("fp16", "bf16", "int8")
+RUNGS = ("fp16", "bf16", "int8", "int8-symmetric")
+_PRECISIONS = {"int8-symmetric": "int8"}  # of the rungs that are not called by theirs
 LATENTS = 4096
 # A generator whose images are larger than 128 × 128 RGB is proven over fewer latents, in proportion, and says so.
 _FULL_PROOF_ELEMENTS = 3 * 128 * 128
@@ -117,13 +120,15 @@ def rungs_into_bundle(
     source = _source_variant(bundle)
     written = bundle.graph(source)
     say("measuring ranges over latents")
-    measured_on = calibration_inputs(bundle.spec, calibration_latents)
+    # Where height and width vary: at the default size. The gate runs the others too.
+    usual = spec_at(bundle.spec, default_size(bundle.spec))
+    measured_on = calibration_inputs(usual, calibration_latents)
     with OnnxRuntimeSession(bundle.spec, source, written, device="cpu", buckets=(1,)) as session:
         proof = Proof(
             bundle.spec,
             _evaluate_from(session),
             f"ONNX Runtime on the CPU, {source.file} (SHA-256 {bundle.manifest.files[source.file].sha256[:12]})",
-            latents or latents_for(bundle.spec),
+            latents or latents_for(usual),
             seed,
             progress,
         )
@@ -144,7 +149,8 @@ def latents_for(spec: GeneratorSpec) -> int:
 def images_to_run(spec: GeneratorSpec, rungs: Sequence[str], latents: int | None) -> int:
     """How many images the gate will run, for a progress bar; a half rung runs twice where ONNX Runtime takes it."""
     runs = sum(2 if rung in HALF_TYPES else 1 for rung in dict.fromkeys(rungs))
-    return runs * len(BATCHES) * (latents or latents_for(spec))
+    usual = spec_at(spec, default_size(spec))
+    return runs * sum(proof.images for proof in proofs_of(spec, latents or latents_for(usual), BATCHES))
 
 
 def optimised_model(graph: bytes, inputs: Arrays, extra: Sequence[str] = ()) -> ir.Model:
@@ -172,7 +178,7 @@ def _half_rung(rung: str, graph: bytes, inputs: Arrays, floors: Floors, proof: P
     except BackendError as error:
         not_run["onnxruntime cpu"] = str(error.got or error.problem)
         if proof.progress is not None:
-            proof.progress(proof.latents * len(BATCHES))
+            proof.progress(sum(run.images for run in proofs_of(proof.spec, proof.latents, BATCHES)))
     else:
         with opened:
             findings.append(proof.of(opened, floors))
@@ -188,7 +194,9 @@ def _half_rung(rung: str, graph: bytes, inputs: Arrays, floors: Floors, proof: P
 def _int8_rung(rung: str, graph: bytes, inputs: Arrays, floors: Floors, proof: Proof, say: Say) -> NewVariant:
     model = optimised_model(graph, inputs, ("convtranspose_to_subpixel",))
     say(f"{rung}: choosing thresholds and layers")
-    search = search_from_model(proof.spec, model, inputs, min(POOL, proof.latents))
+    usual = spec_at(proof.spec, default_size(proof.spec))
+    symmetric = rung == "int8-symmetric"
+    search = search_from_model(usual, model, inputs, min(POOL, proof.latents), symmetric)
     search.start()
     search.leave_out_until(floors.psnr_db)
     variant = _new_variant(rung)
@@ -219,6 +227,7 @@ def _int8_rung(rung: str, graph: bytes, inputs: Arrays, floors: Floors, proof: P
             for k in search.kept
         },
         "weight_levels": WEIGHT_LEVELS,
+        "symmetric": symmetric,
     }
     return new_variant(variant, candidate, [finding], {}, report, floors, proof, inputs)
 
@@ -263,8 +272,8 @@ def require_floors(
             continue
         verdict = finding.verdict
         sample = _worst_sample(finding)
-        worst = probe_inputs(proof.spec, proof.seed, sample, 1)
-        departure = first_departure(source, candidate, rung, worst, floors.psnr_db)
+        worst = probe_inputs(spec_at(proof.spec, default_size(proof.spec)), proof.seed, sample, 1)
+        departure = first_departure(source, candidate, _PRECISIONS.get(rung, rung), worst, floors.psnr_db)
         node = f"; at sample {sample}, {departure.sentence()}" if departure is not None else ""
         raise ParityError(
             f"{proof.spec.name}: the {rung} graph does not keep its floors, and is not written",
@@ -292,10 +301,10 @@ def _floors_of(rung: str, changes: Mapping[str, float]) -> Floors:
     if rung not in RUNGS:
         raise InputError(f"no rung is called {rung!r}", expected=", ".join(RUNGS))
     try:
-        return replace(FLOORS[rung], **changes)
+        return replace(FLOORS[_PRECISIONS.get(rung, rung)], **changes)
     except TypeError as error:
         raise InputError(
-            "a floor is not known", got=", ".join(changes), expected=", ".join(asdict(FLOORS[rung]))
+            "a floor is not known", got=", ".join(changes), expected=", ".join(asdict(FLOORS["fp16"]))
         ) from error
 
 
@@ -311,14 +320,15 @@ def _source_variant(bundle: Bundle) -> Variant:
 
 
 def _new_variant(rung: str) -> Variant:
-    return Variant(rung, rung, "onnx", f"model.{rung}.onnx")
+    return Variant(rung, _PRECISIONS.get(rung, rung), "onnx", f"model.{rung}.onnx")
 
 
 def _evaluate_from(session: Session) -> Callable[[dict[str, Array]], dict[str, Array]]:
     """ONNX Runtime takes any batch; `Generator` would cut it to the buckets."""
 
     def evaluate(inputs: dict[str, Array]) -> dict[str, Array]:
-        out = empty_outputs(session.spec, len(next(iter(inputs.values()))))
+        spec = spec_at(session.spec, size_of(session.spec, inputs))
+        out = empty_outputs(spec, len(next(iter(inputs.values()))))
         session.run({name: np.ascontiguousarray(array) for name, array in inputs.items()}, out)
         return out
 

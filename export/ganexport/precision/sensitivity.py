@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ganexport.parity import PSNR_CAP_DB, half_range
 from ganexport.precision.quantised_graph import Layer, layers_of, named_nodes, quantise
 from ganexport.precision.ranges import ranges_from_graph
-from ganexport.precision.thresholds import METHODS, WIDE_METHODS, thresholds_from_graph
+from ganexport.precision.thresholds import METHODS, WIDE_METHODS, means_from_graph, thresholds_from_graph
 from ganexport.precision.traced import Arrays, plain_session
 from ganexport.probes import probe_inputs
 from ganruntime.errors import ExportError
@@ -60,7 +60,8 @@ class Search:
 
     base: the fp32 graph. judges: indices of the latents by which choices are judged; pool: how many there are to find
     hard ones among. methods: those that are tried now. tried: {method: PSNR of the worst judge, in dB}, all layers in
-    int8. chosen: {value name: method}. thresholds: {method: {value name: threshold}}. psnr_db: of the worst image of
+    int8. chosen: {value name: method}. thresholds: {method: {value name: threshold}}. means:
+    {value name: mean of each channel}. psnr_db: of the worst image of
     the pool, as things are now.
     """
 
@@ -68,7 +69,9 @@ class Search:
     base: bytes
     layers: list[Layer]
     thresholds: dict[str, dict[str, float]]
+    means: dict[str, NDArray[np.float64]]
     pool: int
+    symmetric: bool = False
     judges: NDArray[np.int64] = field(init=False)
     methods: tuple[str, ...] = METHODS
     tried: dict[str, float] = field(default_factory=dict)
@@ -158,7 +161,7 @@ class Search:
         model = ir.from_proto(onnx.load_model_from_string(self.base))
         if layers:
             thresholds = {value: self.thresholds[method][value] for value, method in chosen.items()}
-            quantise(model, layers, thresholds, WEIGHT_LEVELS)
+            quantise(model, layers, thresholds, WEIGHT_LEVELS, self.means, symmetric=self.symmetric)
         return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
 
     def _judged_db(self, layers: Sequence[Layer], chosen: Mapping[str, str]) -> float:
@@ -203,13 +206,16 @@ class Search:
         return {name: np.stack([r[name][i % 2] for r, i in zip(rows, indices, strict=True)]) for name in rows[0]}
 
 
-def search_from_model(spec: GeneratorSpec, model: ir.Model, inputs: Arrays, pool: int) -> Search:
+def search_from_model(
+    spec: GeneratorSpec, model: ir.Model, inputs: Arrays, pool: int, symmetric: bool = False
+) -> Search:
     """Prepares a search.
 
     Args:
         model: the fp32 graph, ConvTranspose in sub-pixel form: there are no int8 kernels for it on CPUs.
         inputs: what thresholds are measured on.
         pool: among how many latents hard ones are looked for.
+        symmetric: as for `quantise`.
 
     Raises:
         ExportError: there is no layer that int8 kernels could run.
@@ -224,4 +230,5 @@ def search_from_model(spec: GeneratorSpec, model: ir.Model, inputs: Arrays, pool
             expected="Conv, ConvTranspose, Gemm or MatMul with constant float32 weights",
         )
     values = list(dict.fromkeys(layer.reads for layer in layers))
-    return Search(spec, base, layers, thresholds_from_graph(base, inputs, values), pool)
+    thresholds, means = thresholds_from_graph(base, inputs, values), means_from_graph(base, inputs, values)
+    return Search(spec, base, layers, thresholds, means, pool, symmetric)

@@ -13,7 +13,7 @@ Values that are exactly 0 are left out: int8 holds them exactly, and after a ReL
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,26 @@ def thresholds_from_graph(graph: bytes, inputs: Arrays, values: Sequence[str]) -
         for method, threshold in _thresholds(counts[name], edges).items():
             found[method][name] = threshold
     return found
+
+
+def means_from_graph(graph: bytes, inputs: Arrays, values: Sequence[str]) -> dict[str, Float64]:
+    """{value name: float64 [C]}: the mean of each channel (axis 1) over rows and places.
+
+    Args:
+        values: names of values of two dimensions or more that nodes make, or of inputs.
+    """
+    sums: dict[str, Float64] = {}
+    rows = len(next(iter(inputs.values())))
+
+    def add(arrays: Mapping[str, Array]) -> None:
+        for name in values:
+            if name in arrays:
+                flat = arrays[name].reshape(*arrays[name].shape[:2], -1).astype(np.float64)  # [n, C, places]
+                sums[name] = sums.get(name, 0.0) + flat.mean(axis=2).sum(axis=0)
+
+    add({name: array for name, array in inputs.items() if name in values})
+    TracedGraph(graph, [name for name in values if name not in inputs]).stream(inputs, add)
+    return {name: total / rows for name, total in sums.items()}
 
 
 def _thresholds(counts: Float64, edges: Float64) -> dict[str, float]:

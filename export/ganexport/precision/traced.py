@@ -49,6 +49,8 @@ class TracedGraph:
 
     def run(self, inputs: Arrays) -> dict[str, Array]:
         """{value: [n, …]} for {input: [n, *shape]}."""
+        if not self.values:
+            return {}
         results = self._session.run(self.values, {name: inputs[name] for name in self.inputs})
         return dict(zip(self.values, results, strict=True))
 

@@ -51,14 +51,17 @@ def source_variant(bundle: Bundle, precision: str) -> Variant:
     graphs = [v for v in bundle.manifest.variants if v.format == "onnx" and v.output == "float"]
     fitting = [v for v in graphs if v.precision == precision]
     if not fitting:
+        rung = "int8-symmetric" if precision == "int8" else precision
         raise InputError(
             f"{bundle.path} has no {precision} graph to build an engine from",
             got=", ".join(f"{v.name} ({v.precision})" for v in graphs) or "engines only",
             remedy="ganexport to-onnx CHECKPOINT -o NAME.gan makes one"
             if precision == "fp32"
-            else f"ganexport to-onnx CHECKPOINT -o NAME.gan --precision {precision} makes one",
+            else f"ganexport precision {bundle.path} {rung} makes one",
         )
-    return next((v for v in fitting if v.name == precision), fitting[0])
+    # TensorRT takes no zero point but 0, so of two int8 graphs the symmetric one.
+    names = {v.name: v for v in fitting}
+    return names.get(f"{precision}-symmetric") or names.get(precision) or fitting[0]
 
 
 def engine_into_bundle(

@@ -234,7 +234,7 @@ def zero_points(at: Place) -> Iterator[Finding]:
             "fails",
             "zero-point",
             f"{at.node.operator} with a zero point that is not 0, or not known",
-            "quantise symmetrically to int8: `ganexport to-onnx --precision int8` does",
+            "quantise symmetrically to int8: `ganexport precision NAME.gan int8-symmetric` does",
         )
 
 

@@ -17,17 +17,21 @@ from ganexport.precision.quantised_graph import Layer, layers_of, named_nodes, q
 from ganexport.precision.ranges import ranges_from_graph
 from ganexport.precision.rungs import optimised_model
 from ganexport.precision.sensitivity import WEIGHT_LEVELS
+from ganexport.precision.thresholds import means_from_graph
 from ganexport.precision.traced import plain_session
 
 node = helper.make_node
 
 
-def quantised(graph: bytes, inputs: dict[str, Any], levels: int = WEIGHT_LEVELS, only: str = "") -> bytes:
+def quantised(
+    graph: bytes, inputs: dict[str, Any], levels: int = WEIGHT_LEVELS, only: str = "", symmetric: bool = True
+) -> bytes:
     model = ir.from_proto(onnx.load_model_from_string(graph))
     named_nodes(model)
     ranges = ranges_from_graph(ir.to_proto(model).SerializeToString(), inputs)
     layers = [layer for layer in layers_of(model, ranges) if only in layer.node]
-    quantise(model, layers, {layer.reads: ranges[layer.reads].abs_max for layer in layers}, levels)
+    thresholds = {layer.reads: ranges[layer.reads].abs_max for layer in layers}
+    quantise(model, layers, thresholds, levels, symmetric=symmetric)
     made = ir.to_proto(model)
     onnx.checker.check_model(made, full_check=True)
     return made.SerializeToString()
@@ -88,7 +92,63 @@ def test_one_file_for_all_backends() -> None:
     assert all(constants[b].dtype == np.float32 for b in biases)
 
 
-def test_a_pair_before_relu_and_moves_of_data_changes_no_bit() -> None:
+def test_what_a_relu_made_has_all_256_integers_and_half_the_error() -> None:
+    graph = graph_of(
+        [node("Relu", ["x"], ["r"]), node("Gemm", ["r", "w"], ["y"], name="dense")],
+        {"w": weights(0, LATENT, LATENT)},
+        {"x": (LATENT,)},
+        {"y": (LATENT,)},
+    )
+    inputs = rows(400)
+    exact = plain_session(graph).run(None, inputs)[0]
+    errors = {}
+    for symmetric in (True, False):
+        made = onnx.load_model_from_string(quantised(graph, inputs, symmetric=symmetric))
+        constants = {t.name: numpy_helper.to_array(t) for t in made.graph.initializer}
+        pair = next(n for n in made.graph.node if n.op_type == "QuantizeLinear")
+        peak = np.maximum(inputs["x"], 0).max()
+        assert int(constants[pair.input[2]]) == (0 if symmetric else -128)
+        assert float(constants[pair.input[1]]) == pytest.approx(peak / (127 if symmetric else 255))
+        # With exact weights, so that the activations' rounding stands alone.
+        next(n for n in made.graph.node if n.op_type == "Gemm").input[1] = "w"
+        made.graph.initializer.append(numpy_helper.from_array(weights(0, LATENT, LATENT), "w"))
+        found = plain_session(made.SerializeToString()).run(None, inputs)[0]
+        errors[symmetric] = float(np.square(found - exact).mean())
+    assert errors[False] < 0.35 * errors[True]
+
+
+def test_a_value_of_two_signs_keeps_zero_at_zero() -> None:
+    graph = elementwise([node("Gemm", ["x", "w"], ["y"], name="dense")], w=weights(0, LATENT, LATENT))
+    made = onnx.load_model_from_string(quantised(graph, rows(20), symmetric=False))
+    zeros = [numpy_helper.to_array(t) for t in made.graph.initializer if t.name.startswith("int8_")]
+    assert [int(z) for z in zeros] == [0]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_corrected_bias_takes_back_what_rounding_shifts_the_mean_by(groups: int) -> None:
+    graph = graph_of(
+        [node("Conv", ["x", "w", "b"], ["y"], name="conv", group=groups)],
+        {"w": weights(0, 6, 4 // groups, 1, 1), "b": weights(1, 6)},
+        {"x": (4, 5, 5)},
+        {"y": (6, 5, 5)},
+    )
+    inputs = {"x": np.abs(weights(3, 40, 4, 5, 5)) + 1}
+    exact = plain_session(graph).run(None, inputs)[0].mean(axis=(0, 2, 3))
+    means = means_from_graph(graph, inputs, ["x"])
+    np.testing.assert_allclose(means["x"], inputs["x"].mean(axis=(0, 2, 3)), rtol=1e-6)
+    gaps = []
+    for known in (None, means):
+        model = ir.from_proto(onnx.load_model_from_string(graph))
+        layers = layers_of(model, ranges_from_graph(graph, inputs))
+        # Eight levels, so that rounding is far above the arithmetic's own.
+        quantise(model, layers, {"x": float(inputs["x"].max())}, 8, known)
+        found = plain_session(ir.to_proto(model).SerializeToString()).run(None, inputs)[0].mean(axis=(0, 2, 3))
+        gaps.append(float(np.abs(found - exact).max()))
+    assert gaps[1] < 0.1 * gaps[0]
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_pair_before_relu_and_moves_of_data_changes_no_bit(symmetric: bool) -> None:
     """ReLU and the second pair see values of the grid only; so the first layer may run in int8 from end to end."""
     graph = graph_of(
         [
@@ -110,7 +170,7 @@ def test_a_pair_before_relu_and_moves_of_data_changes_no_bit() -> None:
         {"y": (4, 6, 6)},
     )
     inputs = {"x": weights(3, 9, 3, 6, 6)}
-    whole = onnx.load_model_from_string(quantised(graph, inputs))
+    whole = onnx.load_model_from_string(quantised(graph, inputs, symmetric=symmetric))
     by_output = {n.output[0]: n for n in whole.graph.node}
     assert by_output["d"].input[0] == "c_dequantised"
     without = onnx.ModelProto()
@@ -191,10 +251,11 @@ def test_int8_kernels_never_saturate_in_16_bits(tmp_path: Any) -> None:
     assert np.abs(found - written).max() < 0.02 * np.abs(written).max()
 
 
-def test_a_generator_runs_in_int8_kernels_and_gives_what_the_graph_says(tmp_path: Any) -> None:
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_generator_runs_in_int8_kernels_and_gives_what_the_graph_says(tmp_path: Any, symmetric: bool) -> None:
     inputs = latents(64)
     model = optimised_model(dcgan(), inputs, ("convtranspose_to_subpixel",))
-    graph = quantised(ir.to_proto(model).SerializeToString(), inputs)
+    graph = quantised(ir.to_proto(model).SerializeToString(), inputs, symmetric=symmetric)
     session, operators = kernels_session(graph, tmp_path)
     assert "QLinearConv" in operators
     gap = session.run(None, inputs)[0] - plain_session(graph).run(None, inputs)[0]
