@@ -78,6 +78,28 @@ def test_progress_counts_slices_and_the_collector_is_put_back_after_an_error() -
     assert gc.isenabled()
 
 
+def test_who_fails_takes_no_more_turns_and_has_no_timing_where_failures_are_collected() -> None:
+    clock, failures = FakeClock(), {}
+
+    def late(number: int) -> None:
+        clock.log.append(("late", number))
+        clock.now += 1.0
+        if number == 2:
+            raise RuntimeError("broken")
+
+    def at_once(number: int) -> None:
+        raise ValueError("never ran")
+
+    timings = interleaved(
+        {"a": clock.contender("a", 1.0), "late": late, "at once": at_once},
+        rounds=3, slice_seconds=2.0, clock=clock, failures=failures,
+    )  # fmt: skip
+    assert list(timings) == ["a"]
+    assert timings["a"].rounds == ((1.0, 1.0),) * 3
+    assert {name: str(error) for name, error in failures.items()} == {"late": "broken", "at once": "never ran"}
+    assert [number for name, number in clock.log if name == "late"] == [0, 0, 0, 0, 1, 2]
+
+
 def test_figures_of_a_timing() -> None:
     timing = Timing(((1.0, 3.0), (2.0, 2.0, 8.0)))
     assert timing.call_count == 5

@@ -2,63 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ganexport.benchmark.contender import Arrays, Contender
-from ganexport.parity import ParityMeter, floors_of, verdict_from
-from ganexport.source import Source
-from ganruntime.bundle import Bundle, Variant
-from ganruntime.errors import CheckpointError, ParityError
+from ganexport.parity import PSNR_CAP_DB, Floors, ParityMeter, verdict_from
+from ganruntime.errors import ParityError
 from ganruntime.images import uint8_from_output
 from ganruntime.spec import GeneratorSpec
 
 
-def require_origin(bundle: Bundle, source: Source, checkpoint: Path | str) -> None:
-    """Raises `CheckpointError` unless the bundle was exported from this checkpoint: same tensors, same weights."""
-    remedy = f"name the checkpoint that {bundle.path} was exported from, or export it again: ganexport to-onnx"
-    if (source.spec.inputs, source.spec.outputs) != (bundle.spec.inputs, bundle.spec.outputs):
-        raise CheckpointError(
-            f"{checkpoint} is not the checkpoint of {bundle.path}",
-            got=_tensors_text(source.spec),
-            expected=_tensors_text(bundle.spec),
-            remedy=remedy,
-        )
-    report = bundle.manifest.reports.get("export", {})
-    recorded = report.get("weights_sha256") if isinstance(report, Mapping) else None
-    if recorded is not None and recorded != source.weights_sha256():
-        raise CheckpointError(
-            f"{checkpoint} is not the checkpoint of {bundle.path}: its weights are others",
-            got=f"weights with SHA-256 {source.weights_sha256()[:16]}…",
-            expected=f"{str(recorded)[:16]}… as the bundle was exported from",
-            remedy=remedy,
-        )
-
-
 def check_outputs(
-    contenders: Sequence[Contender], spec: GeneratorSpec, pool: Sequence[Arrays], variant: Variant, device: str
-) -> dict[str, dict[str, float]]:
-    """Every contender over every batch of the pool, held against the first contender.
+    contenders: Sequence[Contender], spec: GeneratorSpec, pool: Sequence[Arrays], device: str
+) -> tuple[dict[str, dict[str, float]], dict[str, Exception]]:
+    """Every contender over every batch of the pool, held against the first one: fp32 to the bound of its device, lower
+    precisions to their floors.
 
     Returns:
-        {contender: {"max_abs": …, "max_uint8": …, "bound": …}}: the largest errors over all outputs, in the outputs'
-        own units and in pixel levels; `bound` is that of the first output. Pixel contenders have `max_uint8` alone.
-
-    Raises:
-        ParityError: one draws something else. Its times would be those of another function.
+        {contender: {"max_abs": …, "max_uint8": …, "bound": …, "psnr_db": …}}: the largest errors over all outputs, in
+        the outputs' own units and in pixel levels, and the PSNR of the worst sample; `bound` is that of the first
+        output. Pixel contenders have neither `max_abs` nor `bound`. And {contender: error} for those that draw
+        something else, or cannot run: their times would be those of another function.
     """
     reference, *others = contenders
     expected = [reference.run(inputs) for inputs in pool]
     found: dict[str, dict[str, float]] = {}
+    failures: dict[str, Exception] = {}
     for contender in others:
-        if contender.gives_pixels:
-            found[contender.name] = _compare_pixels(contender, spec, pool, expected, variant)
-        else:
-            found[contender.name] = _compare_floats(contender, reference, spec, pool, expected, variant, device)
-    return found
+        try:
+            if contender.gives_pixels:
+                found[contender.name] = _compare_pixels(contender, spec, pool, expected)
+            else:
+                found[contender.name] = _compare_floats(contender, reference, spec, pool, expected, device)
+        except Exception as error:
+            failures[contender.name] = error
+    return found, failures
+
+
+def check_served(
+    submit: Callable[[Arrays], Future[NDArray[Any]]],
+    label: str,
+    floors: Floors | None,
+    spec: GeneratorSpec,
+    pool: Sequence[Arrays],
+    expected: Sequence[Arrays],
+) -> dict[str, float]:
+    """The same for a server: all requests of the pool at once, so that they share batches, and each has to get the
+    image of its own latent. Figures as for a pixel contender. Raises `ParityError`."""
+    assert spec.image is not None
+    futures = [submit(inputs) for inputs in pool]
+    images = [future.result() for future in futures]
+    wanted = [uint8_from_output(right[spec.image.name], spec.image) for right in expected]
+    return _checked_pixels(images, wanted, floors, label)
 
 
 def _compare_floats(
@@ -67,10 +67,9 @@ def _compare_floats(
     spec: GeneratorSpec,
     pool: Sequence[Arrays],
     expected: Sequence[Arrays],
-    variant: Variant,
     device: str,
 ) -> dict[str, float]:
-    floors = floors_of(variant)
+    floors = contender.floors
     meters = {t.name: ParityMeter(t, structure=floors is not None) for t in spec.outputs}
     first = 0
     for inputs, right in zip(pool, expected, strict=True):
@@ -80,7 +79,7 @@ def _compare_floats(
         first += len(next(iter(inputs.values())))
     verdict, problems = verdict_from(
         meters,
-        precision=variant.precision,
+        precision=contender.precision,
         backend=contender.name,
         device=device,
         versions={},
@@ -90,45 +89,53 @@ def _compare_floats(
         floors=floors,
     )
     if problems:
-        raise _departure(contender, reference, "; ".join(problems), f"at most {verdict.bound:.3g} apart")
+        expected_text = (
+            f"at most {verdict.bound:.3g} apart" if floors is None else f"PSNR of at least {floors.psnr_db:g} dB"
+        )
+        raise _departure(contender.label, "; ".join(problems), expected_text)
     all_errors = [meter.errors() for meter in meters.values()]
     return {
         "max_abs": max(e.max_abs for e in all_errors),
         "max_uint8": max(e.max_uint8 for e in all_errors),
         "bound": verdict.bound,
+        "psnr_db": min(e.psnr_db for e in all_errors),
     }
 
 
 def _compare_pixels(
-    contender: Contender,
-    spec: GeneratorSpec,
-    pool: Sequence[Arrays],
-    expected: Sequence[Arrays],
-    variant: Variant,
+    contender: Contender, spec: GeneratorSpec, pool: Sequence[Arrays], expected: Sequence[Arrays]
 ) -> dict[str, float]:
-    image, floors = spec.image, floors_of(variant)
+    image = spec.image
     assert image is not None
+    images = [contender.run(inputs)[image.name] for inputs in pool]
+    wanted = [uint8_from_output(right[image.name], image) for right in expected]
+    return _checked_pixels(images, wanted, contender.floors, contender.label)
+
+
+def _checked_pixels(
+    images: Sequence[NDArray[Any]], wanted: Sequence[NDArray[Any]], floors: Floors | None, label: str
+) -> dict[str, float]:
     limit = 1.0 if floors is None else floors.levels
-    largest = 0
-    for inputs, right in zip(pool, expected, strict=True):
-        pixels: Any = contender.run(inputs)[image.name]
-        wanted = uint8_from_output(right[image.name], image)
-        largest = max(largest, int(np.abs(pixels.astype(np.int16) - wanted).max()))
+    largest, psnr_db = 0, PSNR_CAP_DB
+    for found, right in zip(images, wanted, strict=True):
+        if found.shape != right.shape:
+            raise _departure(label, f"images {list(found.shape)}", f"{list(right.shape)}")
+        gaps = found.astype(np.int16) - right  # [n, H, W, C]
+        largest = max(largest, int(np.abs(gaps).max()))
+        worst_mse = float(np.square(gaps.astype(np.float64)).mean(axis=(1, 2, 3)).max())
+        if worst_mse > 0:
+            psnr_db = min(psnr_db, 10 * math.log10(255.0**2 / worst_mse))
     if largest > limit:
-        got, expected_text = f"pixels differ by up to {largest} levels", f"at most {limit:g} level(s) apart"
-        raise _departure(contender, None, got, expected_text)
-    return {"max_uint8": float(largest)}
+        raise _departure(label, f"pixels differ by up to {largest} levels", f"at most {limit:g} level(s) apart")
+    if floors is not None and psnr_db < floors.psnr_db:
+        raise _departure(label, f"PSNR {psnr_db:.1f} dB of the worst image", f"at least {floors.psnr_db:g} dB")
+    return {"max_uint8": float(largest), "psnr_db": psnr_db}
 
 
-def _departure(contender: Contender, reference: Contender | None, got: str, expected: str) -> ParityError:
-    against = reference.label if reference is not None else "the reference"
+def _departure(label: str, got: str, expected: str) -> ParityError:
     return ParityError(
-        f"{contender.label} does not draw what {against} draws, so its times would mean nothing",
+        f"{label} does not draw what eager PyTorch draws, so its times would mean nothing",
         got=got,
         expected=expected,
         remedy="ganexport verify NAME.gan --against CHECKPOINT says more",
     )
-
-
-def _tensors_text(spec: GeneratorSpec) -> str:
-    return ", ".join(f"{t.name} {list(t.shape)}" for t in (*spec.inputs, *spec.outputs))

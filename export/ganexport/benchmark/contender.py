@@ -4,41 +4,47 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganruntime.buckets import DEFAULT_BUCKETS
-from ganruntime.bundle import Bundle, Variant
+from ganexport.parity import Floors
 from ganruntime.errors import DeviceError, MissingDependencyError
-from ganruntime.generator import Generator, load
 from ganruntime.sessions.devices import parse_device
-from ganruntime.sessions.onnxruntime import import_onnxruntime
 from ganruntime.spec import GeneratorSpec
 
 if TYPE_CHECKING:
     from torch import nn
 
 Arrays = dict[str, NDArray[np.generic]]
+# Who stands behind a contender: PyTorch, a backend called by hand, or this project.
+FAMILIES = ("pytorch", "plain", "ours")
 
 
 class Contender(ABC):
     """One way to run the generator.
 
     Attributes:
-        name: its key in JSON.
+        name: its key in JSON, and what `--contender` calls it.
         label: its name in tables and plots.
         includes: what a time of it is the time of.
+        family: one of `FAMILIES`.
+        precision: of its products.
+        floors: what its outputs have to keep of the reference's; None where the bound of its precision holds.
         is_reference: whether ratios may be taken to it; the fastest such contender is the one.
         gives_pixels: whether it gives uint8 images [N, H, W, C], and not outputs in their own range.
     """
 
-    name: ClassVar[str]
-    label: ClassVar[str]
-    includes: ClassVar[str]
-    is_reference: ClassVar[bool] = False
-    gives_pixels: ClassVar[bool] = False
+    name: str
+    label: str
+    includes: str
+    family: str = "plain"
+    precision: str = "fp32"
+    floors: Floors | None = None
+    is_reference: bool = False
+    gives_pixels: bool = False
 
     @abstractmethod
     def run(self, inputs: Arrays) -> Arrays:
@@ -57,6 +63,7 @@ class EagerPyTorch(Contender):
 
     name = "eager"
     label = "eager PyTorch"
+    family = "pytorch"
     is_reference = True
     includes = "latents in host memory -> float outputs in host memory: module(z) in eval mode under inference_mode"
 
@@ -77,19 +84,33 @@ class EagerPyTorch(Contender):
         self._device = torch.device(kind, index) if kind == "cuda" else torch.device("cpu")
         self._threads_before = torch.get_num_threads()
         self._threads = threads
-        self._module = module.eval().to(self._device)
         self._inputs = [t.name for t in spec.inputs]
         self._outputs = [t.name for t in spec.outputs]
+        self._module: Any = self._prepared(module.eval()).to(self._device)
+
+    def _prepared(self, module: nn.Module) -> Any:
+        """The module in this contender's form; a copy, unless nothing is changed."""
+        return module
+
+    def _input(self, tensor: Any) -> Any:
+        return tensor
+
+    def _output(self, tensor: Any) -> Any:
+        return tensor
+
+    def _mode(self) -> AbstractContextManager[Any]:
+        return nullcontext()
 
     def run(self, inputs: Arrays) -> Arrays:
         torch = self._torch
         if torch.get_num_threads() != self._threads:  # a setting of the process, and there may be two of us
             torch.set_num_threads(self._threads)
-        with torch.inference_mode():
-            result = self._module(*(torch.from_numpy(inputs[name]).to(self._device) for name in self._inputs))
+        with torch.inference_mode(), self._mode():
+            given = (self._input(torch.from_numpy(inputs[name])).to(self._device) for name in self._inputs)
+            result = self._module(*given)
         results = result if isinstance(result, (tuple, list)) else (result,)
         # .cpu() waits for the device: a time without it would be that of the launch.
-        return {name: tensor.cpu().numpy() for name, tensor in zip(self._outputs, results, strict=True)}
+        return {name: self._output(tensor).cpu().numpy() for name, tensor in zip(self._outputs, results, strict=True)}
 
     def setting(self) -> str:
         threads = f", {self._threads} thread(s)" if self._device.type == "cpu" else ", TF32 off"
@@ -108,106 +129,6 @@ class EagerPyTorchOneThread(EagerPyTorch):
 
     def __init__(self, module: nn.Module, spec: GeneratorSpec, device: str) -> None:
         super().__init__(module, spec, device, 1)
-
-
-class PlainOnnxRuntime(Contender):
-    """A bare `InferenceSession.run` over the bundle's own graph."""
-
-    name = "onnxruntime"
-    label = "plain ONNX Runtime"
-    includes = "latents in host memory -> float outputs in host memory: InferenceSession.run"
-
-    def __init__(self, bundle: Bundle, variant: Variant, device: str, threads: int) -> None:
-        ort = import_onnxruntime()
-        kind, index = parse_device(device)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if kind == "cuda":
-            providers = [("CUDAExecutionProvider", {"device_id": str(index), "use_tf32": "0"})]
-        self._session = ort.InferenceSession(bundle.graph(variant), options, providers=providers)
-        if kind == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
-            raise DeviceError(
-                f"this ONNX Runtime does not run on {device}",
-                got=", ".join(self._session.get_providers()),
-                expected="CUDAExecutionProvider",
-                remedy='pip uninstall onnxruntime; pip install "ganexport[gpu]", or --device cpu',
-            )
-        self._outputs = [t.name for t in bundle.spec.outputs]
-        self._setting = f"onnxruntime {ort.__version__} on {device}" + (
-            f", {threads} thread(s)" if kind == "cpu" else ", TF32 off"
-        )
-
-    def run(self, inputs: Arrays) -> Arrays:
-        return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
-
-    def setting(self) -> str:
-        return self._setting
-
-
-class Runtime(Contender):
-    """Ours, as an embedding program calls it: `Generator.outputs`, checks and batch buckets included."""
-
-    name = "ganruntime"
-    label = "ganruntime"
-    includes = "latents in host memory -> float outputs in host memory: Generator.outputs, with its checks and buckets"
-
-    def __init__(self, generator: Generator) -> None:
-        self._generator = generator
-
-    def run(self, inputs: Arrays) -> Arrays:
-        return self._generator.outputs(inputs)
-
-    def setting(self) -> str:
-        about = self._generator.describe()
-        versions = " ".join(f"{name} {version}" for name, version in about["versions"].items())
-        threads = f", {about['threads']} thread(s)" if "threads" in about else ""
-        return f"{versions} on {about['device']}{threads}, variant {about['variant']}, buckets {about['buckets']}"
-
-
-class RuntimeImages(Runtime):
-    """Ours to the end: pixels of latents."""
-
-    name = "ganruntime_uint8"
-    label = "ganruntime, to uint8"
-    includes = "latents in host memory -> uint8 images [N, H, W, C] in host memory: Generator(latents)"
-    gives_pixels = True
-
-    def run(self, inputs: Arrays) -> Arrays:
-        spec = self._generator.spec
-        assert spec.latent is not None
-        assert spec.image is not None
-        others: dict[str, Any] = {name: array for name, array in inputs.items() if name != spec.latent.name}
-        return {spec.image.name: self._generator(inputs[spec.latent.name], **others)}
-
-
-def contenders_for(
-    bundle: Bundle, variant: Variant, module: nn.Module, *, device: str, threads: int, batches: Sequence[int]
-) -> list[Contender]:
-    """Everybody, eager PyTorch first; on several threads of a CPU it comes with one thread as well.
-
-    The runtime gets the measured batch sizes as buckets beside its usual ones, as a server that knows its batches would
-    load it; any other batch would be padded or cut.
-
-    Raises:
-        MissingDependencyError, DeviceError, BackendError: a contender cannot run here; there are no times without it.
-    """
-    buckets = sorted({*DEFAULT_BUCKETS, *batches})
-    made: list[Contender] = []
-    try:
-        made.append(EagerPyTorch(module, bundle.spec, device, threads))
-        if device == "cpu" and threads > 1:
-            made.append(EagerPyTorchOneThread(module, bundle.spec, device))
-        made.append(PlainOnnxRuntime(bundle, variant, device, threads))
-        generator = load(bundle, device, "onnxruntime", variant.name, buckets=buckets, threads=threads)
-    except BaseException:
-        close_all(made)
-        raise
-    made.append(Runtime(generator))
-    if bundle.spec.latent is not None and bundle.spec.image is not None:
-        made.append(RuntimeImages(generator))
-    return made
 
 
 def close_all(contenders: Sequence[Contender]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,25 +17,56 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of a plot. `series` are told apart by people who see red and green alike, and in grey."""
+    """Colours of a plot. Families are told apart by people who see red and green alike; shades within one by their
+    lightness, and by their order, which is the legend's."""
 
     background: str
     text: str
     faint: str
     grid: str
-    series: tuple[str, ...]
+    families: Mapping[str, tuple[str, ...]]
 
-    def colour(self, contender: str) -> str:
-        return dict(zip(_ORDER, self.series, strict=True))[contender]
+    def colour(self, family: str) -> str:
+        """The first shade of a family, for pictures that have one of each."""
+        return self.families[family][0]
+
+    def colours(self, result: BenchResult) -> dict[str, str]:
+        """{contender: its colour}: a shade of its family's, in the order of the result."""
+        used = dict.fromkeys(self.families, 0)
+        colours = {}
+        for name, about in result.contenders.items():
+            shades = self.families[about["family"]]
+            colours[name] = shades[used[about["family"]] % len(shades)]
+            used[about["family"]] += 1
+        return colours
 
 
 DPI = 180
 SIZE_PIXELS = (1710, 792)  # twice as wide as a page's column, for dense screens
-_ORDER = ("eager", "eager_1_thread", "onnxruntime", "ganruntime", "ganruntime_uint8")
+MOST_IN_BARS = 6  # contenders; more are drawn in rows
 
-
-LIGHT = Theme("#ffffff", "#1f2430", "#667085", "#e4e7ec", ("#98a2b3", "#c8ced8", "#4a7fb5", "#e07a2f", "#f3b98a"))
-DARK = Theme("#171a21", "#e6e9ef", "#98a2b3", "#2d323d", ("#667085", "#434b59", "#6ea3d8", "#f0924c", "#8f5a33"))
+LIGHT = Theme(
+    "#ffffff",
+    "#1f2430",
+    "#667085",
+    "#e4e7ec",
+    {
+        "pytorch": ("#98a2b3", "#c8ced8", "#6b7688", "#b0a8c4", "#7f8f86"),
+        "plain": ("#4a7fb5", "#9cc0e0", "#2c5580", "#6fb3b8"),
+        "ours": ("#e07a2f", "#f3b98a", "#b4551a", "#d9a441", "#8f3f14", "#f0cf8f"),
+    },
+)
+DARK = Theme(
+    "#171a21",
+    "#e6e9ef",
+    "#98a2b3",
+    "#2d323d",
+    {
+        "pytorch": ("#667085", "#434b59", "#8c97aa", "#6d6484", "#58685f"),
+        "plain": ("#6ea3d8", "#3d6285", "#9cc6ee", "#3f7f84"),
+        "ours": ("#f0924c", "#8f5a33", "#ffb583", "#c28f2e", "#6e3c1b", "#e3c27a"),
+    },
+)
 
 
 def require_matplotlib() -> None:
@@ -78,24 +110,38 @@ def png_from_figure(figure: Figure) -> bytes:
 
 
 def png_from_result(result: BenchResult, theme: Theme = LIGHT) -> bytes:
-    """A PNG of `SIZE_PIXELS`. Raises `MissingDependencyError` without matplotlib."""
+    """A PNG of `SIZE_PIXELS`; with more than `MOST_IN_BARS` contenders, as wide and higher, a row for each.
+
+    Raises `MissingDependencyError` without matplotlib.
+    """
+    if len(result.contenders) > MOST_IN_BARS:
+        from ganexport.benchmark.row_plot import figure_in_rows
+
+        return png_from_figure(figure_in_rows(result, theme))
     figure = new_figure(SIZE_PIXELS[0] / DPI, SIZE_PIXELS[1] / DPI, theme)
     left, right = figure.subplots(1, 2, width_ratios=(1.35, 1.0))
     _throughput(left, result, theme)
     _latency(right, result, theme)
+    add_headline(figure, result, theme, f"medians of {result.rounds} interleaved rounds")
+    return png_from_figure(figure)
+
+
+def add_headline(figure: Figure, result: BenchResult, theme: Theme, what: str) -> None:
+    """What was measured, on what, and whether it was left alone meanwhile."""
     cpu = result.environment["cpu"]["model"] or result.environment["cpu"]["architecture"]
     gpus = ", ".join(gpu["name"] for gpu in result.environment["gpus"])
     where = gpus if result.device != "cpu" and gpus else f"{cpu}, {result.threads} thread(s)"
     quiet = "" if result.neighbours.quiet else f"; NOT QUIET: others took {result.neighbours.share:.0%} of the cores"
-    figure.suptitle(
-        f"{result.generator} on {where}: medians of {result.rounds} interleaved rounds{quiet}",
-        x=0.012, ha="left", fontsize=9, color=theme.faint,
-    )  # fmt: skip
-    return png_from_figure(figure)
+    figure.suptitle(f"{result.generator} on {where}: {what}{quiet}", x=0.012, ha="left", fontsize=9, color=theme.faint)
+
+
+def throughput_names(result: BenchResult) -> list[str]:
+    """Those with a figure at every batch size; who failed on the way is in the tables alone."""
+    return [name for name in result.contenders if all(name in by_name for by_name in result.offline.values())]
 
 
 def _throughput(axes: Any, result: BenchResult, theme: Theme) -> None:
-    names = list(result.contenders)
+    names, colours = throughput_names(result), theme.colours(result)
     width = 0.82 / len(names)
     for k, name in enumerate(names):
         found = [by_name[name] for by_name in result.offline.values()]
@@ -103,7 +149,7 @@ def _throughput(axes: Any, result: BenchResult, theme: Theme) -> None:
         below = [f.images_per_second.median - f.images_per_second.low for f in found]
         above = [f.images_per_second.high - f.images_per_second.median for f in found]
         at = [i + (k - (len(names) - 1) / 2) * width for i in range(len(found))]
-        axes.bar(at, heights, width * 0.92, color=theme.colour(name), label=result.label(name))
+        axes.bar(at, heights, width * 0.92, color=colours[name], label=result.label(name))
         axes.errorbar(at, heights, [below, above], fmt="none", ecolor=theme.text, elinewidth=0.9, capsize=2)
         for x, height, up, f in zip(at, heights, above, found, strict=True):
             axes.annotate(
@@ -122,9 +168,9 @@ def _throughput(axes: Any, result: BenchResult, theme: Theme) -> None:
 
 
 def _latency(axes: Any, result: BenchResult, theme: Theme) -> None:
-    names = list(result.single_stream)
+    names, colours = list(result.single_stream), theme.colours(result)
     for k, name in enumerate(names):
-        found, y, colour = result.single_stream[name], len(names) - 1 - k, theme.colour(name)
+        found, y, colour = result.single_stream[name], len(names) - 1 - k, colours[name]
         axes.plot([found.p50_ms, found.p99_ms], [y, y], color=colour, linewidth=7, alpha=0.35, solid_capstyle="round")
         axes.plot([found.p50_ms, found.p90_ms], [y, y], color=colour, linewidth=7, solid_capstyle="round")
         axes.plot(found.p50_ms, y, "o", color=colour, markersize=10, markeredgecolor=theme.background)

@@ -6,11 +6,12 @@ is rotated from round to round, ratios are taken within a round, and the median 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 Call = Callable[[int], object]
@@ -70,6 +71,7 @@ def interleaved(
     least_calls: int = 1,
     clock: Clock = time.perf_counter,
     progress: Progress | None = None,
+    failures: dict[str, Exception] | None = None,
 ) -> dict[str, Timing]:
     """Times contenders in turns: A B C, B C A, C A B, …
 
@@ -83,11 +85,13 @@ def interleaved(
         least_calls: calls that count in a slice, at least.
         clock: seconds; `time.process_time` counts this process's CPU time, whatever the neighbours do.
         progress: called with 1 after each slice.
+        failures: where it is given, a contender that raises takes no more turns, its error goes in there, and it has
+            no timing; otherwise the error ends everything.
     """
     gc.collect()
     gc.freeze()  # so that a collection between slices takes microseconds, not a walk over every object of every library
     try:
-        return _interleaved(contenders, rounds, slice_seconds, least_calls, clock, progress)
+        return _interleaved(contenders, rounds, slice_seconds, least_calls, clock, progress, failures)
     finally:
         gc.unfreeze()
 
@@ -99,22 +103,38 @@ def _interleaved(
     least_calls: int,
     clock: Clock,
     progress: Progress | None,
+    failures: dict[str, Exception] | None,
 ) -> dict[str, Timing]:
+    failed = {} if failures is None else failures
     taken: dict[str, list[tuple[float, ...]]] = {name: [] for name in contenders}
     made = dict.fromkeys(contenders, 0)
     names = list(contenders)
-    for call in contenders.values():  # the first run of a shape allocates, tunes and compiles
-        call(0)
-        call(0)
+    for name, call in contenders.items():
+        with _noting(name, failures):  # the first run of a shape allocates, tunes and compiles
+            call(0)
+            call(0)
     for number in range(rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
-            calls = _slice(contenders[name], made[name], slice_seconds, least_calls, clock)
-            made[name] += len(calls)
-            taken[name].append(tuple(calls))
+            if name in failed:
+                continue
+            with _noting(name, failures):
+                calls = _slice(contenders[name], made[name], slice_seconds, least_calls, clock)
+                made[name] += len(calls)
+                taken[name].append(tuple(calls))
             if progress is not None:
                 progress(1)
-    return {name: Timing(tuple(of_rounds)) for name, of_rounds in taken.items()}
+    return {name: Timing(tuple(of_rounds)) for name, of_rounds in taken.items() if name not in failed}
+
+
+@contextlib.contextmanager
+def _noting(name: str, failures: dict[str, Exception] | None) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if failures is None:
+            raise
+        failures[name] = error
 
 
 def _slice(call: Call, first: int, slice_seconds: float, least_calls: int, clock: Clock) -> list[float]:

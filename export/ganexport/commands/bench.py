@@ -47,11 +47,33 @@ from ganexport.commands.progress import progress_bar
     help="What the runtime runs on; openvino is then measured plain as well.",
 )
 @click.option(
+    "--contender",
+    "contenders",
+    multiple=True,
+    metavar="NAME",
+    help="One more to measure; may be given again. The names stand above.",
+)
+@click.option("--only", is_flag=True, help="Measure those and eager PyTorch, and none of the other defaults.")
+@click.option(
+    "--slo-ms",
+    type=float,
+    metavar="MS",
+    help="Measure the server scenario too: the highest rate of Poisson arrivals whose p99 stays within this.",
+)
+@click.option(
+    "--server-requests",
+    default=1000,
+    show_default=True,
+    type=int,
+    help="Requests of each of its trials, at least; a trial also lasts --seconds and ten times the limit, at least.",
+)
+@click.option("--max-delay-ms", default=2.0, show_default=True, type=float, help="Of the batcher in that scenario.")
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where bench.json and bench.png go; they replace those of an earlier run. [default: NAME-bench]",
+    help="Where bench.json, bench.md and the pictures go; they replace those of an earlier run. [default: NAME-bench]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON instead of tables.")
 def command(
@@ -63,31 +85,64 @@ def command(
     threads: int | None,
     device: str,
     backend: str,
+    contenders: tuple[str, ...],
+    only: bool,
+    slo_ms: float | None,
+    server_requests: int,
+    max_delay_ms: float,
     output: Path | None,
     as_json: bool,
 ) -> None:
     """Measure the runtime against eager PyTorch and a plain ONNX Runtime loop.
 
     Every contender runs the same latents on the same device with the same threads, from latents in memory to float
-    outputs in memory; ours is measured to uint8 images as well. Outputs are held against each other first, and there
-    are no times where they differ. Contenders take turns, in an order that rotates from round to round.
+    outputs in memory; ours is measured to uint8 images as well. Outputs are held against eager PyTorch's first: fp32
+    within its bound, lower precisions to their floors. Who draws something else has no times, and is listed with the
+    reason. Contenders take turns, in an order that rotates from round to round.
 
     Offline: images per second in batches. Single stream: one image after another, with the latency's percentiles.
+    Server, with --slo-ms: Poisson arrivals of single latents, each timed from when it was due; ours behind the batcher,
+    plain backends behind a lock.
+
+    \b
+    Contenders beside the defaults:
+      channels-last, bf16-autocast, torch-compile   PyTorch with what its documentation advises
+      onnxruntime:VARIANT, openvino:VARIANT         a bare loop over a variant of the bundle
+      ganruntime:VARIANT@BACKEND/STREAMS            ours; each part may be left out; ganruntime_uint8:… to pixels
+
+    Exit codes: 1 where a contender failed, 3 where one is over 10 % faster when the same latent comes again, and so has
+    a hidden cache; the results are written all the same.
 
     \b
     Example:
       ganexport bench digits.gan --against runs/digits
       ganexport bench digits.gan --against runs/digits --batch 1,8,256 --seconds 20 --rounds 15 -o results/
+      ganexport bench digits.gan --against runs/digits --contender torch-compile --slo-ms 50
+      ganexport bench digits.gan --against runs/digits --only --contender ganruntime:int8@openvino/2
     """
     from ganexport.benchmark.contender import import_torch
-    from ganexport.benchmark.plot import png_from_result, require_matplotlib
-    from ganexport.benchmark.result import text_from_result
-    from ganexport.benchmark.scenarios import Settings, bench_bundle, slices
+    from ganexport.benchmark.pictures import PICTURES, pictures_from_result
+    from ganexport.benchmark.plot import require_matplotlib
+    from ganexport.benchmark.result_text import markdown_from_result, text_from_result
+    from ganexport.benchmark.scenarios import bench_bundle, slices
+    from ganexport.benchmark.settings import Settings
     from ganexport.source import Source
     from ganruntime.bundle import read_bundle
     from ganruntime.files import write_atomically
 
-    settings = Settings(batches_from_text(batches), seconds, rounds, threads, device, backend)
+    settings = Settings(
+        batches_from_text(batches),
+        seconds,
+        rounds,
+        threads,
+        device,
+        backend,
+        contenders,
+        only,
+        slo_ms,
+        server_requests,
+        max_delay_ms,
+    )
     opened = read_bundle(bundle)
     import_torch()
     require_matplotlib()  # before minutes of measuring, not after
@@ -100,10 +155,19 @@ def command(
     with progress_bar(slices(opened, settings), "measuring") as progress:
         result = bench_bundle(opened, source, against, settings, progress=progress)
     text = json.dumps(result.to_json(), indent=2, ensure_ascii=False)
-    write_atomically(folder / "bench.json", (text + "\n").encode())
-    write_atomically(folder / "bench.png", png_from_result(result))
+    pictures = pictures_from_result(result)
+    written = {"bench.json": (text + "\n").encode(), "bench.md": markdown_from_result(result, list(pictures)).encode()}
+    for name, data in (written | pictures).items():
+        write_atomically(folder / name, data)
+    for name in PICTURES.difference(pictures):  # of an earlier run, which this one replaces
+        (folder / name).unlink(missing_ok=True)
     click.echo(text if as_json else text_from_result(result))
-    click.echo(f"written: {folder / 'bench.json'}, {folder / 'bench.png'}", err=as_json)
+    click.echo(f"written: {', '.join(str(folder / name) for name in written | pictures)}", err=as_json)
+    if as_json:
+        for flag in result.flags:
+            click.echo(f"FLAGGED: {flag}", err=True)
+    if result.exit_code:
+        raise click.exceptions.Exit(result.exit_code)
 
 
 def batches_from_text(text: str) -> tuple[int, ...]:

@@ -133,7 +133,7 @@ def _losses_png(log: Sequence[Mapping[str, Any]], theme: Theme) -> bytes:
         (left, (("loss_d", "discriminator"), ("loss_g", "generator")), "Losses"),
         (right, (("d_real", "of real images"), ("d_fake", "of generated images")), "What D takes for real"),
     ):
-        for (key, label), colour in zip(pairs, (theme.colour("onnxruntime"), theme.colour("ganruntime")), strict=True):
+        for (key, label), colour in zip(pairs, (theme.colour("plain"), theme.colour("ours")), strict=True):
             values = np.array([line[key] for line in log], np.float64)
             axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.3)
             axes.plot(steps, _smoothed(values), color=colour, linewidth=2.0, label=label)
@@ -161,8 +161,8 @@ def _shares_png(shares: Sequence[Shares], theme: Theme) -> bytes:
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, found in zip(grid, shares, strict=False):
         at = np.arange(len(found.classes))
-        axes.bar(at - 0.2, found.real, 0.38, color=theme.colour("eager"), label="real")
-        axes.bar(at + 0.2, found.generated, 0.38, color=theme.colour("ganruntime"), label="generated")
+        axes.bar(at - 0.2, found.real, 0.38, color=theme.colour("pytorch"), label="real")
+        axes.bar(at + 0.2, found.generated, 0.38, color=theme.colour("ours"), label="generated")
         if len(shares) == 1:
             for x, share in zip(at, found.generated, strict=True):
                 axes.annotate(

@@ -9,7 +9,8 @@ import numpy as np
 
 from ganexport.benchmark.environment import lines_from_environment
 from ganexport.benchmark.plot import DARK, LIGHT, SIZE_PIXELS, png_from_result
-from ganexport.benchmark.result import OFFLINE_HEADER, STREAM_HEADER, notes, offline_rows, ratio_text, stream_rows
+from ganexport.benchmark.result import OFFLINE_HEADER, STREAM_HEADER, offline_rows, ratio_text, stream_rows
+from ganexport.benchmark.result_text import notes
 from ganexport.demo.options import IMAGES, IMAGES_SEED
 from ganexport.demo.page import card, code, figure, html_table, image, page, section, tiles
 from ganexport.demo.pictures import Picture, losses_plot, shares_plot, sheet
