@@ -110,6 +110,8 @@ def test_the_command_generates_verifies_and_inspects_there(bare_python: Path, bu
         (("train", "dcgan", "--data", "digits", "--out", "run"), "ganexport[train]"),
         (("to-trt", "BUNDLE"), "ganexport[trt]"),
         (("bench", "BUNDLE", "--against", "run"), "ganexport[export]"),
+        (("verify", "BUNDLE", "--backend", "openvino"), "ganexport[openvino]"),
+        (("generate", "BUNDLE", "--backend", "openvino", "-o", "x.png"), "ganexport[openvino]"),
         (("demo",), "ganexport["),
     ],
 )

@@ -15,6 +15,7 @@ from ganexport.golden import SEED, Evaluate, GoldenSamples, golden_from_referenc
 from ganexport.graph import OPSET, evaluate_from_module, inference_copy, onnx_from_generator
 from ganexport.pixel_graph import pixel_graph_from_float
 from ganexport.pixels import pixel_problems
+from ganexport.proof_sizes import proof_sizes, proofs_of
 from ganexport.replacement import Replacement
 from ganexport.source import Source
 from ganruntime.bundle import GoldenRecord, Variant, bundle_written
@@ -79,6 +80,9 @@ def bundle_from_source(
     """
     import torch
 
+    from ganexport.program.size_search import source_with_sizes
+
+    source = source_with_sizes(source)
     spec = source.spec
     reference = f"PyTorch {torch.__version__} eager fp32 on the CPU"
     replaced = Replacement(path, keep_engines=keep_engines)
@@ -92,7 +96,11 @@ def bundle_from_source(
         say("exporting the graph")
         reports: list[PassReport] = []
         graph = onnx_from_generator(network, spec, opset=opset, passes=passes, on_pass=reports.append)
-        say(f"proving the graph over {latents:,} latents in batches {', '.join(map(str, BATCHES))}")
+        sizes = ", ".join(f"{height} × {width}" for height, width in proof_sizes(spec))
+        say(
+            f"proving the graph over {latents:,} latents in batches {', '.join(map(str, BATCHES))}"
+            + (f", at sizes {sizes}" if sizes else "")
+        )
         variant = Variant("fp32", "fp32", "onnx", GRAPH_FILE)
         finding = _proven(graph, spec, variant, evaluate, reference, latents, progress)
         pass_reports: dict[str, Any] = {variant.name: [r.to_json() for r in reports]}
@@ -135,7 +143,7 @@ def bundle_from_source(
 def images_to_run(spec: GeneratorSpec, latents: int, uint8: bool = True) -> int:
     """How many images the gate will run, for a progress bar: those of pixels twice, against values and the network."""
     runs = 3 if uint8 and any(isinstance(t.role, Image) and t.dtype == "float32" for t in spec.outputs) else 1
-    return runs * len(BATCHES) * latents
+    return runs * sum(proof.images for proof in proofs_of(spec, latents, BATCHES))
 
 
 def _proven(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ganexport.golden import Arrays, Evaluate, GoldenSamples
-from ganexport.parity import Floors, ParityMeter, floors_of, verdict_from
+from ganexport.parity import Floors, ParityMeter, floors_of, verdict_from, worst_figure
 from ganexport.pixels import Comparison
 from ganexport.probes import probe_inputs
+from ganexport.proof_sizes import Proof, proofs_of, small_batches
 from ganruntime.bundle import Verdict
 from ganruntime.sessions.base import Session, empty_outputs
+from ganruntime.sizes import size_text, spec_at
 from ganruntime.spec import GeneratorSpec
 
 BATCHES = (1, 2, 3, 64, 257)  # one, two, odd, a usual one, and a prime that nobody traced
@@ -39,16 +41,23 @@ def verdict_against_golden(
 ) -> Finding:
     """Every golden sample through the session, once per batch size; every batch is full, and every row is compared.
 
+    Where height and width vary, the samples of other sizes than the default follow, in small batches.
+
     Args:
         reference: what the golden samples were computed by.
         progress: called with the number of images just run.
     """
-    comparison = Comparison.of(session)
-    golden = comparison.of_golden(golden)
-    meters = _meters(session, comparison, None)
-    for start, _, outputs in _runs(session, golden.latents, batches, golden.rows, progress):
-        golden.compare(meters, comparison.of_candidate(outputs), start)
-    return _finding(session, meters, reference, golden.latents, tuple(batches), None, comparison.rounding)
+    findings = []
+    for samples in (golden, *golden.others):
+        few = tuple(batches) if samples is golden else small_batches(batches)
+        proof = Proof(samples.size, samples.latents, few)
+        comparison = Comparison.of(session, samples.size)
+        levels = comparison.of_golden(samples)
+        meters = _meters(session, comparison, None)
+        for start, _, outputs in _runs(session, proof, levels.rows, progress):
+            levels.compare(meters, comparison.of_candidate(outputs), start)
+        findings.append(_finding(session, meters, reference, proof, None, comparison.rounding))
+    return _over_sizes(findings)
 
 
 def verdict_against_reference(
@@ -64,18 +73,23 @@ def verdict_against_reference(
 ) -> Finding:
     """Fresh latents through the session and through the source network, whole outputs compared.
 
+    Where height and width vary, at several sizes (`ganexport.proof_sizes`).
+
     Args:
         evaluate: the source network in fp32.
         floors: what a rung that rounds has to keep; by default what its variant was held to before, else its rung's.
     """
-    comparison = Comparison.of(session)
-    samples = _ReferenceSamples(comparison.spec, evaluate, seed, latents)
-    meters = _meters(session, comparison, floors)
-    for start, batch, outputs in _runs(session, latents, batches, samples.rows, progress):
-        found = comparison.of_candidate(outputs)
-        for name, expected in comparison.of_reference(samples.outputs(start, batch)).items():
-            meters[name].add(expected, found[name], start)
-    return _finding(session, meters, reference, latents, tuple(batches), floors, comparison.rounding)
+    findings = []
+    for proof in proofs_of(session.contract, latents, batches):
+        comparison = Comparison.of(session, proof.size)
+        samples = _ReferenceSamples(comparison.spec, evaluate, seed, proof.latents)
+        meters = _meters(session, comparison, floors)
+        for start, batch, outputs in _runs(session, proof, samples.rows, progress):
+            found = comparison.of_candidate(outputs)
+            for name, expected in comparison.of_reference(samples.outputs(start, batch)).items():
+                meters[name].add(expected, found[name], start)
+        findings.append(_finding(session, meters, reference, proof, floors, comparison.rounding))
+    return _over_sizes(findings)
 
 
 def _meters(session: Session, comparison: Comparison, floors: Floors | None) -> dict[str, ParityMeter]:
@@ -85,27 +99,25 @@ def _meters(session: Session, comparison: Comparison, floors: Floors | None) -> 
 
 def _runs(
     session: Session,
-    latents: int,
-    batches: Sequence[int],
+    proof: Proof,
     rows: Callable[[int, int], Arrays],
     progress: Progress | None,
 ) -> Iterator[tuple[int, int, Arrays]]:
     """Yields (first sample, batch, outputs): full batches, the last one filled up with further samples."""
-    for batch in batches:
-        out = empty_outputs(session.spec, batch)
-        for start in range(0, latents, batch):
+    for batch in proof.batches:
+        out = empty_outputs(spec_at(session.spec, proof.size), batch)
+        for start in range(0, proof.latents, batch):
             session.run(rows(start, batch), out)
             yield start, batch, out
             if progress is not None:
-                progress(min(batch, latents - start))
+                progress(min(batch, proof.latents - start))
 
 
 def _finding(
     session: Session,
     meters: dict[str, ParityMeter],
     reference: str,
-    latents: int,
-    batches: tuple[int, ...],
+    proof: Proof,
     floors: Floors | None,
     rounding: float,
 ) -> Finding:
@@ -116,12 +128,32 @@ def _finding(
         device=session.device,
         versions=session.versions(),
         reference=reference,
-        latents=latents,
-        batches=batches,
+        latents=proof.latents,
+        batches=proof.batches,
         floors=floors or floors_of(session.variant),
         rounding=rounding,
     )
-    return Finding(verdict, problems)
+    if proof.size is None:
+        return Finding(verdict, problems)
+    return Finding(
+        replace(verdict, sizes=(proof.size,)), [f"at {size_text(proof.size)}: {problem}" for problem in problems]
+    )
+
+
+def _over_sizes(findings: Sequence[Finding]) -> Finding:
+    """One finding of several sizes: latents, batches and bound of the first, the worst figures of all."""
+    if len(findings) == 1:
+        return findings[0]
+    verdicts = [f.verdict for f in findings]
+    first = verdicts[0]
+    errors = {name: worst_figure(name, [v.errors[name] for v in verdicts if name in v.errors]) for name in first.errors}
+    verdict = replace(
+        first,
+        passed=all(v.passed for v in verdicts),
+        errors=errors,
+        sizes=tuple(size for v in verdicts for size in v.sizes),
+    )
+    return Finding(verdict, [problem for f in findings for problem in f.problems])
 
 
 class _ReferenceSamples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPSET", "evaluate_from_module", "inference_copy", "onnx_from_generator"]
 
+_SYMBOL = re.compile(r"\bs\d+\b")
 OPSET = 18  # the oldest that torch's exporter writes natively, so what most runtimes read
 
 
@@ -99,13 +101,15 @@ def _onnx_from_program(program: torch.export.ExportedProgram, spec: GeneratorSpe
             expected=f"operations that opset {opset} has",
             remedy=remedy_for(str(node.target) if node is not None else ""),
         ) from error
-    names = symbol_names(program)
+    names = symbol_names(program, spec)
     for part in parts_of(model):
         for field in ("input", "output", "value_info"):
             for value in getattr(part, field, ()):
                 if isinstance(value, str):  # a function names its inputs only
                     continue
                 for dimension in value.type.tensor_type.shape.dim:
-                    if dimension.dim_param in names:
-                        dimension.dim_param = names[dimension.dim_param]
+                    if dimension.dim_param:
+                        # Sizes that follow are products and sums: `2*s93`.
+                        named = _SYMBOL.sub(lambda match: names.get(match[0], match[0]), dimension.dim_param)
+                        dimension.dim_param = named
     return model

@@ -63,6 +63,14 @@ def check_graph(model: onnx.ModelProto, spec: GeneratorSpec, opset: int) -> None
                     expected="a dynamic batch",
                     remedy="keep the batch out of groups, of reshapes with fixed sizes and of Python conditions",
                 )
+            for size, known in zip(dims[1:], t.shape, strict=False):
+                if known is None and size.HasField("dim_value"):
+                    raise ExportError(
+                        f"{spec.name}: a height or width of {side} {t.name!r} is baked into the graph",
+                        got=size.dim_value,
+                        expected="a dynamic height and width",
+                        remedy="keep them out of reshapes with fixed sizes and of Python conditions",
+                    )
 
 
 def parts_of(model: onnx.ModelProto) -> Iterator[Any]:

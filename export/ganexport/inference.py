@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ganexport.eager import Arrays, eager_outputs
 from ganexport.probes import probe_inputs
-from ganexport.source import Arrays, eager_outputs
+from ganexport.proof_sizes import proof_sizes
 from ganruntime.errors import ExportError
-from ganruntime.spec import GeneratorSpec
+from ganruntime.sizes import Size, spec_at, varying_inputs
+from ganruntime.spec import GeneratorSpec, Image
 
 if TYPE_CHECKING:
     import torch
@@ -32,9 +34,17 @@ def inference_copy(module: nn.Module, spec: GeneratorSpec) -> nn.Module:
             pass fails, gives other outputs than the spec says, gives values that are not finite, draws random numbers
             (names the modules that do), mixes the rows of a batch, or changes its own parameters or buffers.
     """
-    _require_exportable(spec)
+    require_exportable(spec)
+    sizes: tuple[Size | None, ...] = proof_sizes(spec) or (None,)
     twin = copied_network(module, spec)
     before = {name: tensor.clone() for name, tensor in _state(twin).items()}
+    for size in sizes:
+        _require_function(twin, spec_at(spec, size), before)
+    return twin
+
+
+def _require_function(twin: nn.Module, spec: GeneratorSpec, before: dict[str, torch.Tensor]) -> None:
+    """Raises as `inference_copy` does, at one height and width."""
     _require_no_draws(twin, spec)
     _require_unchanged(twin, before, spec)
     rows: Arrays = {}
@@ -58,7 +68,6 @@ def inference_copy(module: nn.Module, spec: GeneratorSpec) -> nn.Module:
             _require_own_row(rows.get(name), first[name], name, spec)
         rows = first
     _require_unchanged(twin, before, spec)
-    return twin
 
 
 def copied_network(module: nn.Module, spec: GeneratorSpec) -> nn.Module:
@@ -105,7 +114,8 @@ def _require_no_draws(network: nn.Module, spec: GeneratorSpec) -> None:
         )
 
 
-def _require_exportable(spec: GeneratorSpec) -> None:
+def require_exportable(spec: GeneratorSpec) -> None:
+    """Raises `ExportError` where the spec has a dtype that is not exported, or dimensions that vary and may not."""
     for t in (*spec.inputs, *spec.outputs):
         if t.dtype == "bfloat16":
             raise ExportError(
@@ -113,11 +123,15 @@ def _require_exportable(spec: GeneratorSpec) -> None:
                 expected="float32 at the network's ends, whatever it computes in",
                 remedy="cast in forward, and say float32 in the spec",
             )
-        if None in t.shape:
+        if None not in t.shape:
+            continue
+        both = isinstance(t.role, Image) and all(t.shape[axis] is None for axis in t.role.height_and_width)
+        if not both or not varying_inputs(spec):
             raise ExportError(
                 f"{spec.name}: {t.name!r} has dimensions that vary",
                 got=list(t.shape),
-                expected="a fixed shape: this release exports fixed heights and widths",
+                expected="a fixed shape; of image inputs, and of image outputs that follow them, height and width may "
+                "vary, both together",
                 remedy="give the height and width in the spec",
             )
 

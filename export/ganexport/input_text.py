@@ -1,4 +1,4 @@
-"""Inputs as they are told on the command line: `z=100`, `label=label:10`, `photo=3x256x256,image`."""
+"""Inputs as they are told on the command line: `z=100`, `label=label:10`, `photo=3x256x256,image`, or `3xHxW`."""
 
 from __future__ import annotations
 
@@ -21,17 +21,21 @@ from ganruntime.spec import (
     Vector,
 )
 
-_FORM = "NAME=SHAPE[,DTYPE][,ROLE], such as z=100, photo=3x64x64,image, label=label:10, caption=77,tokens:49408"
+_FORM = (
+    "NAME=SHAPE[,DTYPE][,ROLE], such as z=100, photo=3x64x64,image, photo=3xHxW,image, label=label:10, "
+    "caption=77,tokens:49408"
+)
 
 
 @dataclass(frozen=True)
 class GivenInput:
-    """What a caller says of an input. count: classes of a label, or words of a vocabulary."""
+    """What a caller says of an input. count: classes of a label, or words of a vocabulary. layout: of an image."""
 
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     dtype: str
     role: str
     count: int | None = None
+    layout: str = "CHW"
 
     @property
     def classes(self) -> int | None:
@@ -42,7 +46,7 @@ class GivenInput:
         roles: dict[str, Role] = {
             "latent": Latent(),
             "noise": Noise(),
-            "image": Image(),
+            "image": Image(self.layout),
             "scalar": Scalar(),
             "keypoints": Keypoints(),
             "vector": Vector(),
@@ -68,12 +72,15 @@ def given_inputs(texts: tuple[str, ...]) -> dict[str, GivenInput]:
 
 
 def _given_input(text: str, rest: str) -> GivenInput:
-    shape: tuple[int, ...] = ()
-    dtype, role, count = "", "", None
+    shape: tuple[int | None, ...] = ()
+    dtype, role, count, layout = "", "", None, "CHW"
     for part in (p.strip() for p in rest.split(",")):
         word, _, number = part.partition(":")
         if re.fullmatch(r"\d+(x\d+)*", part):
             shape = tuple(int(d) for d in part.split("x"))
+        elif re.fullmatch(r"\d+xHxW|HxWx\d+", part):
+            shape = tuple(int(d) if d.isdigit() else None for d in part.split("x"))
+            layout = "HWC" if part.startswith("H") else "CHW"
         elif part in DTYPES:
             dtype = part
         elif word in INPUT_ROLES and (number.isdigit() if word in ("label", "tokens") else not number):
@@ -81,4 +88,6 @@ def _given_input(text: str, rest: str) -> GivenInput:
         else:
             raise SpecError(f"--input {text!r}: {part!r} is no shape, dtype or role", expected=_FORM)
     role = role or ("latent" if dtype in ("", "float32") else "vector")
-    return GivenInput(shape, dtype or ("int64" if role in ("label", "tokens") else "float32"), role, count)
+    if None in shape and role != "image":
+        raise SpecError(f"--input {text!r}: the height and width of images may vary, of nothing else", expected=_FORM)
+    return GivenInput(shape, dtype or ("int64" if role in ("label", "tokens") else "float32"), role, count, layout)

@@ -10,7 +10,9 @@ import numpy as np
 from ganexport.passes.pipeline import DEFAULT_PASSES, require_known, run_passes
 from ganexport.passes.report import PassReport
 from ganexport.probes import probe_inputs
+from ganexport.proof_sizes import proof_sizes
 from ganruntime.errors import ExportError, InputError
+from ganruntime.sizes import Size, spec_at
 from ganruntime.spec import GeneratorSpec
 
 if TYPE_CHECKING:
@@ -60,9 +62,11 @@ def optimised_from_exported(
     """
     import onnx_ir as ir
 
-    probes = {
-        name: np.ascontiguousarray(array) for name, array in probe_inputs(spec, PROOF_SEED, 0, PROOF_ROWS).items()
-    }
+    sizes: tuple[Size | None, ...] = proof_sizes(spec)[1:] or (None,)
+    probes = [
+        {name: np.ascontiguousarray(array) for name, array in probe_inputs(at_size, PROOF_SEED, 0, PROOF_ROWS).items()}
+        for at_size in (spec_at(spec, size) for size in sizes)
+    ]
     working = ir.from_proto(model)
     try:
         reports = run_passes(working, probes, passes)

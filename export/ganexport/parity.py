@@ -6,6 +6,7 @@ Needs NumPy only: an engine is proven on the machine that will serve it, where t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -328,8 +329,24 @@ def measure(reference: NDArray[np.generic], candidate: NDArray[np.generic], tens
     return meter.errors()
 
 
-def problems_of(errors: Errors, bound: float, tensor: TensorSpec) -> list[str]:
-    """What does not hold, one sentence each; empty where everything does."""
+def worst_figure(name: str, values: Sequence[float]) -> float:
+    """The worst of a verdict's figure over several runs. Of an index, which is that of the first run, and of what was
+    asked for, the first."""
+    figure = name.rpartition(".")[2]
+    if figure.startswith(_FLOOR) or "sample" in figure:
+        return values[0]
+    if figure == "diversity":
+        return max(values, key=lambda value: abs(value - 1.0))
+    return min(values) if figure == "finite" or "psnr" in figure or "ssim" in figure else max(values)
+
+
+def problems_of(errors: Errors, bound: float, tensor: TensorSpec, *, is_rounded: bool = False) -> list[str]:
+    """What does not hold, one sentence each; empty where everything does.
+
+    Args:
+        is_rounded: the spreads differ by no more than rounding to pixels does to them. Of images that hardly differ,
+            rounding is most of the spread.
+    """
     problems = []
     if not errors.finite:
         problems.append("there are values that are not finite")
@@ -340,7 +357,7 @@ def problems_of(errors: Errors, bound: float, tensor: TensorSpec) -> list[str]:
     if isinstance(tensor.role, Image) and errors.max_uint8 > max(1, math.ceil(bound / half_range(tensor, 0) * 127.5)):
         problems.append(f"pixels differ by up to {errors.max_uint8:.0f} levels")
     low, high = DIVERSITY_BOUNDS
-    if not low <= errors.diversity <= high:
+    if not low <= errors.diversity <= high and not is_rounded:
         problems.append(f"the spread over samples is {errors.diversity:.2f} of the reference's")
     return problems
 
@@ -401,8 +418,11 @@ def verdict_from(
         prefix = f"{name}." if len(meters) > 1 else ""
         if floors is None:
             bound = bound_for(precision, device, meter.tensor, meter.reference_peak)
-            bound += rounding if isinstance(meter.tensor.role, Image) else 0.0
-            found = problems_of(errors, bound, meter.tensor)
+            rounded = rounding if isinstance(meter.tensor.role, Image) else 0.0
+            bound += rounded
+            of_reference, of_candidate = meter.spreads
+            is_rounded = abs(of_candidate - of_reference) < rounded
+            found = problems_of(errors, bound, meter.tensor, is_rounded=is_rounded)
         else:
             bound = floors.levels / 127.5 * half_range(meter.tensor, meter.reference_peak)
             quality = meter.quality()

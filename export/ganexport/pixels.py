@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from ganexport.golden import Arrays, GoldenSamples
 from ganexport.probes import probe_inputs
+from ganexport.proof_sizes import Proof, proofs_of
 from ganruntime.images import uint8_from_output
 from ganruntime.sessions.base import Session, empty_outputs
+from ganruntime.sizes import Size, size_text, spec_at
 from ganruntime.spec import GeneratorSpec, Image, TensorSpec
 
 HALF_A_LEVEL = 0.5
@@ -36,16 +38,18 @@ class Comparison:
     contract: GeneratorSpec
 
     @classmethod
-    def of(cls, session: Session) -> Comparison:
+    def of(cls, session: Session, size: Size | None = None) -> Comparison:
+        """`size`: where height and width vary, the one that is compared."""
+        contract = spec_at(session.contract, size)
         if session.variant.output != "uint8":
-            return cls(session.spec, 0.0, session.spec)
-        return cls.in_levels(session.contract)
+            return cls(contract, 0.0, contract)
+        return cls.in_levels(contract)
 
     @classmethod
     def in_levels(cls, contract: GeneratorSpec) -> Comparison:
         """Both sides as levels, where at least one gives pixels."""
         outputs = tuple(
-            replace(t, role=Image(t.role.layout, (0.0, 255.0))) if isinstance(t.role, Image) else t
+            replace(t, role=replace(t.role, range=(0.0, 255.0))) if isinstance(t.role, Image) else t
             for t in contract.outputs
         )
         return cls(replace(contract, outputs=outputs), HALF_A_LEVEL, contract)
@@ -99,24 +103,35 @@ def pixel_problems(
     Args:
         values, pixels: sessions of the float graph and of the graph that gives pixels, in one backend on one device.
     """
-    contract = values.spec
-    for batch in batches:
-        floats, found = empty_outputs(contract, batch), empty_outputs(pixels.spec, batch)
-        for start in range(0, latents, batch):
-            inputs = probe_inputs(contract, seed, start, batch)
-            values.run(inputs, floats)
-            pixels.run(inputs, found)
-            for t in contract.outputs:
-                image = isinstance(t.role, Image)
-                expected = uint8_from_output(floats[t.name], t) if image else floats[t.name]
-                unequal = np.argwhere(expected != found[t.name])
-                if len(unequal):
-                    sample = start + int(unequal[0][0])
-                    gap = np.abs(expected.astype(np.float64) - found[t.name].astype(np.float64)).max()
-                    return [
-                        f"{t.name} differs at sample {sample} in a batch of {batch}, by up to {gap:g}, "
-                        f"in {len(unequal)} of {expected.size} places"
-                    ]
-            if progress is not None:
-                progress(min(batch, latents - start))
+    for proof in proofs_of(values.contract, latents, batches):
+        for batch in proof.batches:
+            problems = _unequal_pixels(values, pixels, seed, proof, batch, progress)
+            if problems:
+                return problems
+    return []
+
+
+def _unequal_pixels(
+    values: Session, pixels: Session, seed: int, proof: Proof, batch: int, progress: Callable[[int], None] | None
+) -> list[str]:
+    contract = spec_at(values.spec, proof.size)
+    floats, found = empty_outputs(contract, batch), empty_outputs(spec_at(pixels.spec, proof.size), batch)
+    for start in range(0, proof.latents, batch):
+        inputs = probe_inputs(contract, seed, start, batch)
+        values.run(inputs, floats)
+        pixels.run(inputs, found)
+        for t in contract.outputs:
+            image = isinstance(t.role, Image)
+            expected = uint8_from_output(floats[t.name], t) if image else floats[t.name]
+            unequal = np.argwhere(expected != found[t.name])
+            if len(unequal):
+                sample = start + int(unequal[0][0])
+                gap = np.abs(expected.astype(np.float64) - found[t.name].astype(np.float64)).max()
+                at_size = f" at {size_text(proof.size)}" if proof.size is not None else ""
+                return [
+                    f"{t.name} differs at sample {sample} in a batch of {batch}{at_size}, by up to {gap:g}, "
+                    f"in {len(unequal)} of {expected.size} places"
+                ]
+        if progress is not None:
+            progress(min(batch, proof.latents - start))
     return []

@@ -38,6 +38,7 @@ def _uniform_probe(tensor: TensorSpec, seed: int, first: int, count: int) -> NDA
             f"input {tensor.name!r} has dimensions that vary",
             got=list(tensor.shape),
             expected="a fixed shape, as a spec has it at one size (ganruntime.sizes.spec_at)",
+            remedy="give the height and width in the spec",
         )
     unit = noise.uniform(
         seed, first, count, tensor.size, stream=noise.stream_of(tensor.name)

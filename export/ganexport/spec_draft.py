@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,11 +21,15 @@ from ganexport.inference import copied_network
 from ganexport.input_text import GivenInput
 from ganexport.probes import probe_inputs
 from ganexport.program.place import place_of_failure
+from ganexport.program.size_search import source_with_sizes
+from ganexport.source import Source
 from ganruntime.errors import ExportError, SpecError
+from ganruntime.sizes import Size, default_size, spec_at, varying_inputs
 from ganruntime.spec import GeneratorSpec, Image, Label, Latent, Scalar, TensorSpec, Vector
 
 _SEED = 0x73706563  # "spec"
 _RUN_ROWS = 16
+_SIDES_FAR_APART = (64, 128)
 _LATENT_NAMES = {"z", "zs", "latent", "latents", "noise", "eps", "x", "input", "inputs", "w"}
 _SCALAR_NAMES = {"truncation", "psi", "truncation_psi", "temperature"}
 _FIRST_GUESSES = (11, 13, 17, 19, 23, 29, 31, 37)  # primes, so that a size that is not theirs is seen as such
@@ -62,7 +66,37 @@ def spec_from_module(module: nn.Module, given: Mapping[str, GivenInput] | None =
         raise SpecError(f"forward has no argument {unknown[0]!r}", expected=", ".join(names) or "none")
     inputs, doubts = _inputs(network, name, names, given or {})
     outputs, more = _outputs(network, name, inputs)
-    return Draft(GeneratorSpec(name, inputs, outputs), (*doubts, *more))
+    spec = GeneratorSpec(name, inputs, outputs)
+    if varying_inputs(spec):
+        spec = source_with_sizes(Source(network, _with_varying_outputs(network, spec), "draft")).spec
+    return Draft(spec, (*doubts, *more))
+
+
+def _with_varying_outputs(network: nn.Module, spec: GeneratorSpec) -> GeneratorSpec:
+    """The spec, with the height and width of an image output left open where they are others at another size."""
+    shapes = []
+    for side in _SIDES_FAR_APART:
+        arguments = [torch.from_numpy(a) for a in _ordered(spec, 1, (side, side))]
+        try:
+            with torch.inference_mode():
+                result = network(*arguments)
+        except Exception:  # whatever a stranger's code raises: the search for sizes says where
+            return spec
+        shapes.append([tuple(t.shape[1:]) for t in (result if isinstance(result, (tuple, list)) else [result])])
+    outputs: list[TensorSpec] = []
+    for tensor, *sides in zip(spec.outputs, *shapes, strict=True):
+        if len(set(sides)) == 1:
+            outputs.append(tensor)
+        elif isinstance(tensor.role, Image):
+            outputs.append(replace(tensor, shape=(tensor.shape[0], None, None)))
+        else:
+            raise ExportError(
+                f"{spec.name}: output {tensor.name!r} follows the height and width of the input, and is no image",
+                got=" and ".join(str(list(s)) for s in sides),
+                expected="[1, 3 or 4, H, W]",
+                remedy="give the inputs fixed heights and widths",
+            )
+    return replace(spec, outputs=tuple(outputs))
 
 
 def _latent(name: str, *shape: int) -> TensorSpec:
@@ -113,7 +147,7 @@ def _inputs(
     guesses = {n: _Guess((_FIRST_GUESSES[i % len(_FIRST_GUESSES)],)) for i, n in enumerate(names)}
     for n, guess in guesses.items():
         if n in given:
-            guess.shape, guess.learned = given[n].shape, True
+            guess.shape, guess.learned = tuple(d or 1 for d in given[n].shape), True
             guess.classes = given[n].classes
         elif n in _SCALAR_NAMES:
             guess.shape, guess.learned = (), True
@@ -170,7 +204,7 @@ def _try(network: nn.Module, guesses: Mapping[str, _Guess], given: Mapping[str, 
         else:
             tensor = _tensor_of(name, guess)
         probe = GeneratorSpec("try", (tensor,), (TensorSpec("output", "float32", (1,), Vector()),))
-        arguments[name] = torch.from_numpy(probe_inputs(probe, _SEED, 0, 2)[name])
+        arguments[name] = torch.from_numpy(probe_inputs(spec_at(probe, default_size(probe)), _SEED, 0, 2)[name])
     with torch.inference_mode(), _Learner(guesses, arguments):
         network(*arguments.values())
 
@@ -265,7 +299,7 @@ class _LastOperation(TorchFunctionMode):
 
 def _outputs(network: nn.Module, name: str, inputs: tuple[TensorSpec, ...]) -> tuple[tuple[TensorSpec, ...], list[str]]:
     probe = GeneratorSpec(name, inputs, (TensorSpec("output_", "float32", (1,), Vector()),))
-    arguments = [torch.from_numpy(a) for a in _ordered(probe)]
+    arguments = [torch.from_numpy(a) for a in _ordered(probe, _RUN_ROWS, default_size(probe))]
     last = _LastOperation()
     try:
         with torch.inference_mode(), last:
@@ -304,8 +338,8 @@ def _outputs(network: nn.Module, name: str, inputs: tuple[TensorSpec, ...]) -> t
     return tuple(specs), doubts
 
 
-def _ordered(spec: GeneratorSpec) -> list[Any]:
-    probes = probe_inputs(spec, _SEED, 0, _RUN_ROWS)
+def _ordered(spec: GeneratorSpec, rows: int, size: Size | None) -> list[Any]:
+    probes = probe_inputs(spec_at(spec, size), _SEED, 0, rows)
     return [probes[t.name] for t in spec.inputs]
 
 

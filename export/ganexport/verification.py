@@ -13,6 +13,7 @@ from ganexport.gate import BATCHES, LATENTS, PROOF_SEED, Finding, verdict_agains
 from ganexport.golden import Evaluate, GoldenSamples
 from ganexport.parity import FLOORS
 from ganexport.pixels import pixel_problems
+from ganexport.proof_sizes import proofs_of
 from ganruntime import noise
 from ganruntime.buckets import DEFAULT_BUCKETS
 from ganruntime.bundle import Bundle, Variant, Verdict
@@ -22,6 +23,7 @@ from ganruntime.images import uint8_from_output
 from ganruntime.sessions.base import Session
 from ganruntime.sessions.onnxruntime import OnnxRuntimeSession
 from ganruntime.sessions.openvino import OpenVinoSession
+from ganruntime.sizes import size_text
 from ganruntime.spec import Latent, Noise
 
 Progress = Callable[[int], None]
@@ -137,7 +139,8 @@ def images_to_run(
 ) -> int:
     """How many images `verify_bundle` will run, for a progress bar."""
     count = len(set(variants)) or sum(v.format == "onnx" for v in bundle.manifest.variants)
-    return count * len(batches) * (latents if reference else bundle.manifest.golden.latents)
+    samples = latents if reference else bundle.manifest.golden.latents
+    return count * sum(proof.images for proof in proofs_of(bundle.spec, samples, batches))
 
 
 def open_session(
@@ -212,8 +215,10 @@ def _runtime_problems(bundle: Bundle, variant: Variant, device: str, backend: st
     """The whole samples through `Generator`, with its own cutting and padding: at most one pixel level away."""
     image = bundle.spec.image
     latent = bundle.spec.latent
-    if image is None or latent is None:
+    if image is None:
         return []
+    if latent is None:
+        return _drawn_problems(bundle, variant, device, backend, golden)
     whole = golden.whole[image.name]
     expected = uint8_from_output(whole, image)
     with Generator(open_session(bundle, variant, device, DEFAULT_BUCKETS, backend)) as generator:
@@ -227,3 +232,18 @@ def _runtime_problems(bundle: Bundle, variant: Variant, device: str, backend: st
                 return ["generate(seed) and generator(latents) give different images"]
     gap = int(np.abs(drawn.astype(np.int16) - expected).max())
     return [f"images differ by up to {gap} levels"] if gap > 1 else []
+
+
+def _drawn_problems(bundle: Bundle, variant: Variant, device: str, backend: str, golden: GoldenSamples) -> list[str]:
+    """As `_runtime_problems`, of a generator without latents: every size through `Generator.draw`."""
+    image = bundle.spec.image
+    assert image is not None
+    problems = []
+    with Generator(open_session(bundle, variant, device, DEFAULT_BUCKETS, backend)) as generator:
+        for samples in (golden, *golden.others):
+            whole = samples.whole[image.name]
+            drawn = generator.draw({name: array[: len(whole)] for name, array in samples.inputs.items()})
+            gap = int(np.abs(drawn.astype(np.int16) - uint8_from_output(whole, image)).max())
+            at_size = f" at {size_text(samples.size)}" if samples.size is not None else ""
+            problems += [f"images{at_size} differ by up to {gap} levels"] if gap > 1 else []
+    return problems

@@ -20,7 +20,7 @@ from ganruntime.choice import BACKENDS, candidates, choose, opened_session
 from ganruntime.errors import BackendError, InputError
 from ganruntime.heads import bundle_with_output
 from ganruntime.images import uint8_from_output
-from ganruntime.requests import Request, request_from_latents, request_from_seed, require_count
+from ganruntime.requests import Request, request_from_latents, request_from_seed, require_count, rows_of_pieces
 from ganruntime.rows import Rows, given_rows, padded_rows, require_all
 from ganruntime.sessions.base import Session, empty_outputs, fixed_shape
 from ganruntime.sizes import Size, default_size, size_of, spec_at
@@ -122,8 +122,8 @@ class Generator:
             truncation: ψ for generators with an input of that name; one number, or one per image.
             label: a class name or index, or one per image, for generators with a label input; drawn from the seed by
                 default.
-            inputs: any other input by name, [*shape] for all images or [n, *shape]; an image whose height and width vary
-                in any size that the spec allows, the same for all n.
+            inputs: any other input by name, [*shape] for all images or [n, *shape]; an image whose height and width
+                vary in any size that the spec allows, the same for all n.
 
         Returns:
             uint8 [n, H, W, C]; for a generator that draws no image, its first output, [n, *shape].
@@ -288,8 +288,7 @@ class Generator:
         self._require_own_process()
         image = self.spec.image
         tensor = image or self.spec.outputs[0]
-        for piece in pieces_of(len(result), self._session.buckets):
-            rows = rows_of(piece.start, piece.rows)
+        for piece, rows in rows_of_pieces(self.spec, rows_of, pieces_of(len(result), self._session.buckets)):
             target = result[piece.start : piece.start + piece.rows]
             with self._lock:
                 output = self._run(rows, piece.bucket)[tensor.name][: piece.rows]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ganruntime import noise
+from ganruntime.buckets import Piece
 from ganruntime.errors import InputError
 from ganruntime.rows import Rows, given_rows, require_all
 from ganruntime.sessions.base import fixed_shape
 from ganruntime.spec import GeneratorSpec, Scalar
 
+_AHEAD_BYTES = 1 << 20
 Labels = str | int | Sequence[str | int] | None
 
 
@@ -91,6 +93,29 @@ def request_from_latents(
     rows = defaults | given
     require_all(spec, rows)
     return Request(spec, n, rows)
+
+
+def rows_of_pieces(
+    spec: GeneratorSpec, rows_of: Callable[[int, int], Rows], pieces: Sequence[Piece]
+) -> Iterator[tuple[Piece, Rows]]:
+    """The rows of each piece, drawn for several pieces at once where they are small: a draw has a cost of its own.
+
+    Args:
+        rows_of: (start, count) -> {input: [count, *shape]}.
+        pieces: consecutive.
+    """
+    row_bytes = sum(4 * t.size for t in spec.inputs if None not in t.shape)
+    most_rows = _AHEAD_BYTES // max(1, row_bytes)
+    i = 0
+    while i < len(pieces):
+        start, end = pieces[i].start, i + 1
+        while end < len(pieces) and pieces[end].start + pieces[end].rows - start <= most_rows:
+            end += 1
+        rows = rows_of(start, pieces[end - 1].start + pieces[end - 1].rows - start)
+        for piece in pieces[i:end]:
+            first = piece.start - start
+            yield piece, {name: array[first : first + piece.rows] for name, array in rows.items()}
+        i = end
 
 
 def require_count(n: int, name: str, least: int = 0) -> None:

@@ -7,9 +7,9 @@ import onnx
 import onnxruntime
 from torch import nn
 
+from ganexport.eager import eager_outputs
 from ganexport.graph import inference_copy, onnx_from_generator
 from ganexport.probes import probe_inputs
-from ganexport.source import eager_outputs
 from ganruntime.spec import GeneratorSpec
 
 BATCHES = (1, 2, 3, 7, 257)

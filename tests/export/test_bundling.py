@@ -19,8 +19,9 @@ from onnx import numpy_helper
 
 from ganexport import bundling
 from ganexport.bundling import Exported, bundle_from_source, images_to_run, preview_png
+from ganexport.eager import eager_outputs
 from ganexport.golden import GoldenSamples
-from ganexport.source import Source, eager_outputs
+from ganexport.source import Source
 from ganruntime.bundle import read_bundle
 from ganruntime.errors import ExportError, InputError, MissingDependencyError, OutputError, ParityError
 from ganruntime.images import uint8_from_output

@@ -15,10 +15,11 @@ import torch
 from hazards import exported, operators
 from torch import nn
 
+from ganexport.eager import eager_outputs
 from ganexport.graph import inference_copy
 from ganexport.probes import probe_inputs
 from ganexport.program.noise_inputs import source_with_noise
-from ganexport.source import Source, eager_outputs
+from ganexport.source import Source
 from ganruntime import noise
 from ganruntime.errors import ExportError, InputError
 from ganruntime.spec import Latent, Noise, TensorSpec

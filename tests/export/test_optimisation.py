@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch import nn
 
+from ganexport.eager import eager_outputs
 from ganexport.graph import inference_copy, onnx_from_generator
 from ganexport.optimisation import chosen_passes, optimised_from_exported
 from ganexport.passes import pipeline
@@ -25,7 +26,6 @@ from ganexport.passes.fold_constants import fold_constants
 from ganexport.passes.pipeline import DEFAULT_PASSES, PASSES
 from ganexport.passes.report import PassReport
 from ganexport.probes import probe_inputs
-from ganexport.source import eager_outputs
 from ganruntime.errors import ExportError, InputError
 from ganruntime.spec import GeneratorSpec
 

@@ -271,6 +271,29 @@ def test_one_level_is_allowed_and_two_are_not() -> None:
         assert any("pixels differ" in p for p in problems_of(errors, 1e-5, IMAGE)) is not allowed
 
 
+@pytest.mark.parametrize(("collapsed", "holds"), [(False, True), (True, False)])
+def test_rounding_to_pixels_may_be_most_of_a_small_spread_and_excuses_no_collapse(collapsed: bool, holds: bool) -> None:
+    levels = TensorSpec("image", "float32", (1, 4, 4), Image("CHW", (0.0, 255.0)))
+    size = 3.0 if collapsed else 0.2  # of the spread, in levels
+    reference = np.random.default_rng(0).normal(127.5, size, (400, 1, 4, 4)).astype(np.float32)
+    meter = ParityMeter(levels)
+    candidate = np.full_like(reference, 127.0) if collapsed else np.rint(reference)
+    meter.add(reference, candidate)
+    assert not 0.9 < meter.errors().diversity < 1.1
+    _, problems = verdict_from(
+        {"image": meter},
+        precision="fp32",
+        backend="onnxruntime",
+        device="cpu",
+        versions={},
+        reference="r",
+        latents=400,
+        batches=(1,),
+        rounding=0.5,
+    )
+    assert any("spread" in p for p in problems) is not holds
+
+
 def test_a_verdict_holds_the_figures_of_every_output() -> None:
     good, bad = images(), near(images(), 0.2)
     meters = {"image": ParityMeter(IMAGE), "curve": ParityMeter(VECTOR)}

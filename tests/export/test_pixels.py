@@ -15,11 +15,12 @@ from torch import Tensor
 
 from ganexport import bundling
 from ganexport.bundling import Exported, bundle_from_source, images_to_run
+from ganexport.eager import eager_outputs
 from ganexport.gate import verdict_against_golden, verdict_against_reference
 from ganexport.golden import GoldenSamples
 from ganexport.pixel_graph import pixel_graph_from_float
 from ganexport.pixels import pixel_problems
-from ganexport.source import Source, eager_outputs
+from ganexport.source import Source
 from ganexport.tensorrt.into_bundle import source_variant
 from ganexport.verification import verify_bundle
 from ganruntime.bundle import Bundle, Variant, bundle_changed, read_bundle

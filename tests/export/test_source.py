@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from ganexport.eager import eager_outputs
 from ganexport.source import (
     Source,
-    eager_outputs,
     generator_from_checkpoint,
     generator_from_factory,
     read_spec,

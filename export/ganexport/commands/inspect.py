@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ganruntime.roles import SIZE_FIELDS
+
 if TYPE_CHECKING:
     from ganruntime.bundle import Bundle, Variant
     from ganruntime.spec import TensorSpec
@@ -87,7 +89,12 @@ def _pixels_text(variant: Variant) -> str:
 
 
 def _tensor_text(tensor: TensorSpec) -> str:
-    role = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(tensor.role).items()}
+    varies = None in tensor.shape
+    role = {
+        k: list(v) if isinstance(v, tuple) else v
+        for k, v in asdict(tensor.role).items()
+        if varies or k not in SIZE_FIELDS
+    }
     meaning = ", ".join(f"{k} {v}" for k, v in role.items())
     shape = ", ".join(["N", *("?" if d is None else str(d) for d in tensor.shape)])
     return f"{tensor.name}: {tensor.dtype} [{shape}], {tensor.role.kind}" + (f" ({meaning})" if meaning else "")

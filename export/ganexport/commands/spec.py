@@ -20,7 +20,8 @@ import click
     "inputs",
     multiple=True,
     metavar="NAME=SHAPE[,DTYPE][,ROLE]",
-    help="What cannot be told from the network: z=100, photo=3x64x64,image, label=label:10; may be given again.",
+    help="What cannot be told from the network: z=100, photo=3x64x64,image, photo=3xHxW,image where height and width "
+    "vary, label=label:10; may be given again.",
 )
 @click.option("--name", default="", help="The generator's name; by default its class's.")
 def command(factory: str, output: Path | None, inputs: tuple[str, ...], name: str) -> None:
@@ -33,6 +34,7 @@ def command(factory: str, output: Path | None, inputs: tuple[str, ...], name: st
     Example:
       ganexport spec --factory mypackage.models:generator -o generator.json
       ganexport spec --factory mypackage.models:translator --input photo=3x256x256,image -o translator.json
+      ganexport spec --factory mypackage.models:translator --input photo=3xHxW,image -o translator.json
     """
     from ganexport.source import module_from_factory, require_torch
 

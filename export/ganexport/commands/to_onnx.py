@@ -100,6 +100,7 @@ def command(
     from ganexport.opset_choice import opset_for
     from ganexport.optimisation import chosen_passes
     from ganexport.program.noise_inputs import source_with_noise
+    from ganexport.program.size_search import source_with_sizes
     from ganexport.tables import size_text
 
     passes = chosen_passes(without, extra)
@@ -110,7 +111,7 @@ def command(
     else:
         assert checkpoint is not None
         source = generator_from_checkpoint(checkpoint)
-    source = source_with_noise(source, random)
+    source = source_with_noise(source_with_sizes(source), random)
     for name, draw in source.notes.get("draws", {}).items():
         what = "input" if random == "input" else "constant"
         shape = [*(["N"] if random == "input" else []), *draw["shape"]]

@@ -114,10 +114,11 @@ def _reference(checkpoint: Path, bundle: Bundle) -> Reference:
 
     source = generator_from_checkpoint(checkpoint)
     from ganexport.program.noise_inputs import source_with_noise  # needs torch, which is there from here on
+    from ganexport.program.size_search import source_with_sizes
 
     # As it was exported: with its random draws as inputs, or as constants.
     report = bundle.manifest.reports.get("export", {})
-    source = source_with_noise(source, str(report.get("random", "refuse")))
+    source = source_with_noise(source_with_sizes(source), str(report.get("random", "refuse")))
     require_origin(bundle, source, checkpoint)
     module = inference_copy(source.module, source.spec)
     return Reference(evaluate_from_module(module, source.spec), f"PyTorch eager fp32 on the CPU, {source.origin}")

@@ -15,7 +15,7 @@ from ganexport.source import Source
 from ganruntime.bundle import Bundle, Variant, read_bundle
 from ganruntime.bundle.manifest import MANIFEST_NAME
 from ganruntime.errors import InputError
-from ganruntime.spec import GeneratorSpec, pixel_spec
+from ganruntime.spec import GeneratorSpec
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -57,7 +57,7 @@ class BundleSide(Side):
     def __init__(self, bundle: Bundle, variant: Variant) -> None:
         self.bundle = bundle
         self.variant = variant
-        self.spec = pixel_spec(bundle.spec) if variant.output == "uint8" else bundle.spec
+        self.spec = bundle.spec
         self.label = f"{bundle.path}:{variant.name}"
         self.gives_pixels = variant.output == "uint8"
 

@@ -52,11 +52,14 @@ DEFAULT_PASSES = (
 BOUND = 1e-5
 
 
-def run_passes(model: ir.Model, probes: Arrays, passes: Sequence[str] = DEFAULT_PASSES) -> list[PassReport]:
+def run_passes(
+    model: ir.Model, probes: Arrays | Sequence[Arrays], passes: Sequence[str] = DEFAULT_PASSES
+) -> list[PassReport]:
     """Runs passes over a model, in place, and proves each one that changed something.
 
     Args:
-        probes: {input name: [n, *shape]}, what the graph is run on before and after.
+        probes: {input name: [n, *shape]}, what the graph is run on before and after; or several of them, in the sizes
+            that a graph takes whose height and width vary.
         passes: names from `PASSES`, in the order in which they run.
 
     Returns:
@@ -67,16 +70,18 @@ def run_passes(model: ir.Model, probes: Arrays, passes: Sequence[str] = DEFAULT_
         ExportError: a pass changed what the graph computes, or the graph does not run; names the pass.
     """
     require_known(passes)
-    before = _outputs(model, probes, "before any pass")
+    runs = [probes] if isinstance(probes, Mapping) else list(probes)
+    before = _outputs(model, runs, "before any pass")
     reports = []
     for name in passes:
         nodes = count_nodes(model)
         report = replace(PASSES[name](model), nodes_before=nodes, nodes_after=count_nodes(model))
         if report.changed:
-            after = _outputs(model, probes, f"after the pass {name}")
-            change = _largest_change(before, after)
+            after = _outputs(model, runs, f"after the pass {name}")
+            # numpy's maximum, which keeps a NaN.
+            change = float(np.max([_largest_change(b, a) for b, a in zip(before, after, strict=True)]))
             report = replace(report, max_abs_change=change)
-            peak = max((float(np.abs(a).max()) for a in before.values() if a.size), default=1.0)
+            peak = max((float(np.abs(a).max()) for run in before for a in run.values() if a.size), default=1.0)
             if not change <= BOUND * max(peak, 1.0):
                 raise ExportError(
                     f"the pass {name} changed what the graph computes",
@@ -102,17 +107,21 @@ def count_nodes(model: ir.Model) -> int:
     return sum(node.op_type != "Constant" for node in nodes)
 
 
-def _outputs(model: ir.Model, probes: Arrays, when: str) -> dict[str, NDArray[np.generic]]:
+def _outputs(model: ir.Model, runs: Sequence[Arrays], when: str) -> list[dict[str, NDArray[np.generic]]]:
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 4
     # The runtime's own rewrites would hide what a pass did, or undo it.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     data = ir.to_proto(model).SerializeToString()
+    probes: Arrays = runs[0]
     try:
         session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         names = [o.name for o in session.get_outputs()]
-        return dict(zip(names, session.run(None, dict(probes)), strict=True))
+        outputs = []
+        for probes in runs:
+            outputs.append(dict(zip(names, session.run(None, dict(probes)), strict=True)))
+        return outputs
     except Exception as error:  # ONNX Runtime's own exceptions share no base below Exception
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in probes.items())
         raise ExportError(

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from ganexport.eager import Arrays, eager_outputs
 from ganexport.program.place import Follower, Operation, Place
-from ganexport.source import Arrays
 from ganruntime import noise
 from ganruntime.errors import ExportError
 from ganruntime.spec import GeneratorSpec
@@ -54,8 +54,6 @@ class _Request:
 
 def draws_of(network: nn.Module, spec: GeneratorSpec, inputs: Arrays) -> list[Draw]:
     """What a run on these inputs draws, in order."""
-    from ganexport.source import eager_outputs
-
     recorder = _Recorder(network)
     # torch.cond compiles itself, which would compile the recorder too.
     with torch.compiler.set_stance("force_eager"), recorder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ import torch
 from ganexport.inference import copied_network
 from ganexport.probes import probe_inputs
 from ganexport.program.draws import FREEZE_SEED, Draw, draws_of, frozen_noise, network_with_noise
+from ganexport.proof_sizes import proof_sizes
 from ganexport.source import Source
 from ganruntime.errors import ExportError, InputError
+from ganruntime.sizes import Size, default_size, size_text, spec_at
 from ganruntime.spec import GeneratorSpec, Noise, TensorSpec
 
 CHOICES = ("refuse", "input", "freeze")
@@ -70,7 +73,7 @@ def source_with_noise(source: Source, choice: str) -> Source:
 
 def _runs(network: torch.nn.Module, spec: GeneratorSpec) -> tuple[list[Draw], list[Draw]]:
     """What the network draws for a batch of 2, and of 3."""
-    two, three = (draws_of(network, spec, probe_inputs(spec, _SEED, 0, batch)) for batch in (2, 3))
+    two, three = (_draws(network, spec, default_size(spec), batch) for batch in (2, 3))
     if [(d.place, d.distribution, len(d.shape)) for d in two] != [
         (d.place, d.distribution, len(d.shape)) for d in three
     ]:
@@ -80,7 +83,30 @@ def _runs(network: torch.nn.Module, spec: GeneratorSpec) -> tuple[list[Draw], li
             expected="the same draws, one row per image",
             remedy="draw noise of x.shape[0] rows in one call",
         )
+    _require_same_at_sizes(network, spec, two)
     return two, three
+
+
+def _draws(network: torch.nn.Module, spec: GeneratorSpec, size: Size | None, batch: int) -> list[Draw]:
+    at_size = spec_at(spec, size)
+    return draws_of(network, at_size, probe_inputs(at_size, _SEED, 0, batch))
+
+
+def _require_same_at_sizes(network: torch.nn.Module, spec: GeneratorSpec, draws: list[Draw]) -> None:
+    """Noise has a fixed shape: raises `ExportError` where a draw follows a height and width that vary."""
+    for size in proof_sizes(spec)[1:]:
+        for usual, other in zip_longest(draws, _draws(network, spec, size, 2)):
+            if usual is None or other is None or usual.shape != other.shape:
+                raise ExportError(
+                    f"{spec.name}: random numbers in a shape that follows the height and width: {usual or other}",
+                    got=f"{_shape_text(usual)} for the default size, {_shape_text(other)} for {size_text(size)}",
+                    expected="the same noise for every size",
+                    remedy="give fixed heights and widths in the spec, or make the noise an image input of forward",
+                )
+
+
+def _shape_text(draw: Draw | None) -> str:
+    return "no draw" if draw is None else str(list(draw.shape))
 
 
 def _standings(spec: GeneratorSpec, runs: tuple[list[Draw], list[Draw]], choice: str) -> list[_Standing]:

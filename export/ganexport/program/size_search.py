@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,8 @@ from torch import nn
 from ganexport.inference import copied_network, require_exportable
 from ganexport.probes import probe_inputs
 from ganexport.program.place import place_of_failure
+from ganexport.program.size_conditions import least_steps
+from ganexport.program.tracing import failure_of_trace, is_about_sizes
 from ganexport.source import Source
 from ganruntime.errors import ExportError
 from ganruntime.roles import SIDE_LIMIT
@@ -29,8 +31,8 @@ MULTIPLES = (1, 2, 4, 8, 16, 32)
 _SEED = 0x73697A65  # "size"
 _LARGEST_MINIMUM = 64
 # Steps of height and width beyond the smallest size at which outputs are measured: square, taller, wider, both.
+_FAR_APART = ((64, 64), (96, 160))  # multiples of all that is tried
 _OFFSETS = ((0, 0), (1, 0), (0, 1), (3, 2))
-_LEAST_IN_WORDS = re.compile(r"(?:height|width)\w* = Dim\('\w+', (?:max=\d+, )?min=(\d+)")
 
 
 def source_with_sizes(source: Source) -> Source:
@@ -49,8 +51,7 @@ def source_with_sizes(source: Source) -> Source:
         return source
     network = copied_network(source.module, spec)
     found = _found(network, spec)
-    role = varying_inputs(found)[0].role
-    assert isinstance(role, Image)
+    role = _role(varying_inputs(found)[0])
     notes: dict[str, Any] = {"sizes": {"multiple": role.multiple, "minimum": role.minimum}}
     return replace(source, spec=found, notes={**source.notes, **notes})
 
@@ -81,25 +82,41 @@ def _multiples_of(spec: GeneratorSpec) -> list[int]:
 def _that_runs(network: nn.Module, spec: GeneratorSpec, multiple: int) -> GeneratorSpec | None:
     """The spec with this multiple, the smallest minimum from which it runs, and the outputs that follow."""
     given = max(_role(t).minimum for t in varying_inputs(spec))
-    first = max(1, -(-given // multiple))
-    last = max(first + 1, -(-_LARGEST_MINIMUM // multiple))
-    for steps in range(first, last + 1):
+    least = max(1, -(-given // multiple))
+    last = max(least + 1, -(-_LARGEST_MINIMUM // multiple))
+    for steps in range(least, last + 1):
         inputs = _with_sizes(spec, multiple, steps * multiple)
-        shapes = []
-        for taller, wider in _OFFSETS:
-            size = (steps + taller) * multiple, (steps + wider) * multiple
-            shapes.append(_output_shapes(network, inputs, size))
-            if shapes[-1] is None:
-                break
-        else:
-            outputs = _outputs_that_follow(spec, steps, [s for s in shapes if s is not None])
-            return None if outputs is None else replace(inputs, outputs=outputs)
+        sizes = [((steps + taller) * multiple, (steps + wider) * multiple) for taller, wider in _OFFSETS]
+        first = _output_shapes(network, inputs, sizes[0])
+        if first is None:
+            continue
+        others = [_output_shapes(network, inputs, size) for size in sizes[1:]]
+        shapes = [first, *(s for s in others if s is not None)]
+        outputs = _outputs_that_follow(spec, steps, shapes) if len(shapes) == len(sizes) else None
+        return None if outputs is None else replace(inputs, outputs=outputs)
     return None
+
+
+def _that_is_traced(network: nn.Module, spec: GeneratorSpec) -> tuple[GeneratorSpec | None, bool]:
+    """The spec for which the trace holds, with a larger minimum where it needs one; else whether it failed for the
+    size."""
+    for _ in range(2):
+        cause = failure_of_trace(network, spec)
+        if cause is None:
+            return spec, False
+        if not is_about_sizes(cause):
+            return None, False
+        role = _role(varying_inputs(spec)[0])
+        minimum = least_steps(cause) * role.multiple
+        if not role.minimum < minimum <= SIDE_LIMIT:
+            break
+        spec = _with_sizes(spec, role.multiple, minimum)
+    return None, True
 
 
 def _with_sizes(spec: GeneratorSpec, multiple: int, minimum: int) -> GeneratorSpec:
     inputs = tuple(
-        replace(t, role=replace(t.role, multiple=multiple, minimum=minimum)) if t in varying_inputs(spec) else t
+        replace(t, role=replace(_role(t), multiple=multiple, minimum=minimum)) if t in varying_inputs(spec) else t
         for t in spec.inputs
     )
     return replace(spec, inputs=inputs)
@@ -117,10 +134,8 @@ def _output_shapes(network: nn.Module, spec: GeneratorSpec, size: Size) -> list[
 
 
 def _arguments(spec: GeneratorSpec, size: Size) -> list[torch.Tensor]:
-    # Inputs alone: where the outputs are at this size is not known yet.
-    fixed = spec_at(replace(spec, outputs=(TensorSpec("output_", "float32", (1,), Image_none),)), size)
-    probes = probe_inputs(fixed, _SEED, 0, 1)
-    return [torch.from_numpy(probes[t.name]) for t in fixed.inputs]
+    probes = probe_inputs(spec_at(spec, size), _SEED, 0, 1)
+    return [torch.from_numpy(probes[t.name]) for t in spec.inputs]
 
 
 def _outputs_that_follow(
@@ -135,8 +150,10 @@ def _outputs_that_follow(
         if not isinstance(role, Image) or None not in tensor.shape:
             outputs.append(tensor)
             continue
-        sides = [tuple(at_size[index][axis] for axis in role.height_and_width if axis < len(at_size[index]))
-                 for at_size in shapes]
+        sides = [
+            tuple(at_size[index][axis] for axis in role.height_and_width if axis < len(at_size[index]))
+            for at_size in shapes
+        ]
         if any(len(s) != 2 for s in sides):
             return spec.outputs
         multiple = sides[1][0] - sides[0][0]
@@ -151,3 +168,36 @@ def _outputs_that_follow(
             return spec.outputs
         outputs.append(replace(tensor, role=replace(role, multiple=multiple, offset=offset)))
     return tuple(outputs)
+
+
+def _size_in_network(network: nn.Module, spec: GeneratorSpec) -> ExportError:
+    """Why no multiple runs: where it fails at a size that all multiples have, or what the outputs do instead."""
+    sizes = _FAR_APART
+    arguments = _arguments(spec, sizes[1])
+    with contextlib.suppress(Exception):
+        with torch.inference_mode():
+            network(*arguments)
+        shapes = [_output_shapes(network, spec, size) for size in sizes]
+        return ExportError(
+            f"{spec.name}: an output does not grow evenly with the height and width of the input",
+            got="; ".join(f"{list(map(list, s or []))} for {size_text(z)}" for s, z in zip(shapes, sizes, strict=True)),
+            expected="so many pixels more for each step of the input, in height and width alike",
+            remedy="give fixed heights and widths in the spec, those of the input or of the output",
+        )
+    try:
+        with torch.inference_mode():
+            network(*arguments)
+    except Exception as error:  # whatever a stranger's code raises
+        return ExportError(
+            f"{spec.name}: a height or width is fixed in {place_of_failure(network, arguments)}",
+            got=f"{type(error).__name__}: {error}, for {size_text(sizes[1])}",
+            expected=f"a network for every height and width, or for multiples of up to {MULTIPLES[-1]}",
+            remedy="take sizes from the tensor (x.shape[-2:]), scale what has a size of its own to it "
+            "(torch.nn.functional.interpolate), or give fixed heights and widths in the spec",
+        )
+    raise AssertionError("the network failed once and ran then")
+
+
+def _role(tensor: TensorSpec) -> Image:
+    assert isinstance(tensor.role, Image)
+    return tensor.role

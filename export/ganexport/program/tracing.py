@@ -1,4 +1,5 @@
-"""The trace of a network: torch's program with a dynamic batch, or the module, operation and line that forbid one."""
+"""The trace of a network: torch's program with a dynamic batch, and a dynamic height and width where the spec leaves
+them open, or the module, operation and line that forbid it."""
 
 from __future__ import annotations
 
@@ -15,21 +16,35 @@ from torch import nn
 
 from ganexport.probes import probe_inputs
 from ganexport.program.place import Follower, Operation, Place
+from ganexport.program.size_conditions import (
+    BATCH,
+    SIDES,
+    UnmetCondition,
+    named_axes,
+    require_conditions_met,
+    symbolic_sizes,
+)
+from ganexport.proof_sizes import traced_size
 from ganruntime.errors import ExportError
-from ganruntime.spec import GeneratorSpec
+from ganruntime.sizes import spec_at, varying_inputs
+from ganruntime.spec import GeneratorSpec, Image, TensorSpec
 
-BATCH = "batch"
 TRACE_SEED = 0x74726163  # "trac"
+_NO_RANGE = "Cannot create Dim with inconsistent"
+_REMEDY_OF_FIXED_SIZE = (
+    "keep height and width out of Python conditions, of int() and of sizes in numbers: x.shape[-2:] and -1 stay "
+    "symbols; or give fixed heights and widths in the spec"
+)
 
 
 def program_from_generator(module: nn.Module, spec: GeneratorSpec) -> torch.export.ExportedProgram:
-    """The network as a program of torch operations in which the batch is a symbol.
+    """The network as a program of torch operations in which the batch is a symbol, and what else the spec leaves open.
 
     Raises:
-        ExportError: it cannot be traced, or fixes the batch; names the module, the operation and the line.
+        ExportError: it cannot be traced, or fixes the batch, the height or the width; names the module, the operation
+            and the line.
     """
-    example = probe_inputs(spec, TRACE_SEED, 0, 2)  # a batch of 1 would be taken for a constant
-    arguments = tuple(torch.from_numpy(example[t.name]) for t in spec.inputs)
+    arguments = _example(spec)
     for least in (0, 2):
         try:
             return _traced(module, arguments, spec, least)
@@ -40,7 +55,7 @@ def program_from_generator(module: nn.Module, spec: GeneratorSpec) -> torch.expo
         if not _is_about_one_row(cause):
             break
     # Once more, followed: that costs time, and torch.cond cannot be traced so.
-    follower = _SymbolFollower(module)
+    follower = _SymbolFollower(module, spec)
     with contextlib.suppress(Exception), follower:
         _traced(module, arguments, spec, 0)
     if follower.narrowed is not None and _is_about_symbols(cause):
@@ -48,8 +63,8 @@ def program_from_generator(module: nn.Module, spec: GeneratorSpec) -> torch.expo
         raise ExportError(
             f"{spec.name}: {what} in {place}",
             got=cause_of(cause),
-            expected="a graph for every batch",
-            remedy=_remedy_of_fixed_batch(place),
+            expected="a graph for every batch" + (", height and width" if varying_inputs(spec) else ""),
+            remedy=_remedy_of_fixed_batch(place) if "batch" in what else _REMEDY_OF_FIXED_SIZE,
         ) from cause
     raise ExportError(
         f"{spec.name}: torch cannot trace {follower.place}",
@@ -59,41 +74,67 @@ def program_from_generator(module: nn.Module, spec: GeneratorSpec) -> torch.expo
     ) from cause
 
 
+def failure_of_trace(module: nn.Module, spec: GeneratorSpec) -> Exception | None:
+    """Why the network cannot be traced for all that the spec leaves open; None where it can."""
+    try:
+        _traced(module, _example(spec), spec, 0)
+    except Exception as error:  # the exporter raises what the traced code and its own passes raise
+        return None if _is_about_one_row(error) else error
+    return None
+
+
+def is_about_sizes(error: BaseException) -> bool:
+    """Whether the trace went through, and holds for some heights or widths only."""
+    return _is_about_symbols(error) and any(text in str(error) for text in (*SIDES, _NO_RANGE))
+
+
+def _example(spec: GeneratorSpec) -> tuple[torch.Tensor, ...]:
+    # A batch of 1 would be taken for a constant.
+    example = probe_inputs(spec_at(spec, traced_size(spec)), TRACE_SEED, 0, 2)
+    return tuple(torch.from_numpy(example[t.name]) for t in spec.inputs)
+
+
 def _traced(
     module: nn.Module, arguments: tuple[torch.Tensor, ...], spec: GeneratorSpec, least: int
 ) -> torch.export.ExportedProgram:
     # The patch lets the program hold for a batch of 1, as torch.onnx does it.
     with quiet(), torch.fx.experimental._config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
-        return torch.export.export(
+        program = torch.export.export(
             module,
             arguments,
             dynamic_shapes=_dynamic_shapes(module, spec, least),
             strict=False,  # strict tracing reads bytecode, and fails where plain Python is used
         )
+    require_conditions_met(program, spec)
+    return program
 
 
 class _SymbolFollower(Follower):
-    """Watches the batch's symbol, and remembers where it was first held to a number or a range."""
+    """Watches the symbols of batch, height and width, and remembers where one was first held to a number or a range."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, spec: GeneratorSpec) -> None:
         super().__init__(network)
-        self._symbols: list[tuple[torch.SymInt, Any]] = []
+        self._spec = spec
+        self._symbols: list[tuple[str, torch.SymInt, Any]] = []
         self._guards = 0
         self._first_condition: tuple[Place, str] | None = None
         self._narrowed: tuple[Place, str] | None = None
 
     @property
     def narrowed(self) -> tuple[Place, str] | None:
-        """Where, and what the batch was held to; a range says more than a condition that leaves one out."""
+        """Where, and what was held to what; a range says more than a condition that leaves one out."""
         return self._narrowed or self._first_condition
 
     def entered(self, arguments: tuple[Any, ...]) -> None:
         self._symbols, self._guards = [], 0
         self._narrowed = self._first_condition = None
-        for tensor in arguments:
-            size = tensor.shape[0] if isinstance(tensor, torch.Tensor) and tensor.ndim else None
-            if isinstance(size, torch.SymInt):
-                self._symbols.append((size, _range_of(size)))
+        for tensor, told in zip(arguments, self._spec.inputs, strict=False):
+            if not isinstance(tensor, torch.Tensor) or tensor.ndim != len(told.shape) + 1:
+                continue
+            for axis, name in named_axes(told).items():
+                size = tensor.shape[axis]
+                if isinstance(size, torch.SymInt):
+                    self._symbols.append((name, size, _range_of(size)))
 
     def moving(self) -> None:
         self._look()
@@ -105,23 +146,28 @@ class _SymbolFollower(Follower):
         return result
 
     def _look(self) -> None:
-        for size, before in self._symbols:
+        for name, size, before in self._symbols:
             now = _range_of(size)
             if now != before and self._narrowed is None:
                 low, high = now
-                what = f"the batch is fixed to {low}" if low == high else f"the batch is held between {low} and {high}"
+                what = (
+                    f"the {name} is fixed to {low}" if low == high else f"the {name} is held between {low} and {high}"
+                )
                 self._narrowed = (self.place, what)
-            guards = size.node.shape_env.guards
-            for guard in guards[self._guards :]:
-                if self._first_condition is None and size.node.expr in guard.expr.free_symbols:
-                    text = str(guard.expr).replace(str(size.node.expr), BATCH)
+        guards = self._symbols[0][1].node.shape_env.guards if self._symbols else []
+        for guard in guards[self._guards :]:
+            for name, size, _ in self._symbols:
+                symbol = next(iter(size.node.expr.free_symbols), None)
+                if self._first_condition is None and symbol in guard.expr.free_symbols:
+                    text = str(guard.expr).replace(str(symbol), name if size.node.expr == symbol else f"({name} / n)")
                     self._first_condition = (self.place, f"the graph is held to {text}")
-            self._guards = len(guards)
+        self._guards = len(guards)
 
 
 def _is_about_symbols(error: BaseException) -> bool:
     """Whether the trace went through, and holds for some batches only."""
-    return "Constraints violated" in str(error)
+    # The last is how torch.export fails where no range is left that it could propose.
+    return isinstance(error, UnmetCondition) or "Constraints violated" in str(error) or _NO_RANGE in str(error)
 
 
 def _is_about_one_row(error: BaseException) -> bool:
@@ -152,10 +198,22 @@ def _remedy_of_fixed_batch(place: Place) -> str:
     return "keep the batch out of Python conditions, of int() and of sizes in numbers: x.shape[0] and -1 stay symbols"
 
 
+def _dimensions(tensor: TensorSpec, symbols: dict[str, Any]) -> dict[int, Any]:
+    multiple = tensor.role.multiple if isinstance(tensor.role, Image) else 1
+    return {
+        axis: symbols[name] if name == BATCH or multiple == 1 else multiple * symbols[name]
+        for axis, name in named_axes(tensor).items()
+    }
+
+
 def _dynamic_shapes(module: nn.Module, spec: GeneratorSpec, least: int) -> Any:
     """One entry per argument; what a *args takes goes together as one tuple."""
-    batch = torch.export.Dim(BATCH, min=least) if least else torch.export.Dim(BATCH)
-    shapes = tuple({0: batch} for _ in spec.inputs)
+    symbols = {BATCH: torch.export.Dim(BATCH, min=least) if least else torch.export.Dim(BATCH)}
+    for tensor in varying_inputs(spec)[:1]:
+        assert isinstance(tensor.role, Image)
+        steps = -(-tensor.role.minimum // tensor.role.multiple)
+        symbols |= {side: torch.export.Dim(side, min=steps) for side in SIDES}
+    shapes = tuple(_dimensions(t, symbols) for t in spec.inputs)
     kinds = [p.kind for p in inspect.signature(module.forward).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
@@ -163,11 +221,15 @@ def _dynamic_shapes(module: nn.Module, spec: GeneratorSpec, least: int) -> Any:
     return shapes
 
 
-def symbol_names(program: torch.export.ExportedProgram) -> dict[str, str]:
-    """The exporter's names of sizes that vary (`s77`), with those that a graph should have (`batch`)."""
-    own = set(program.graph_signature.user_inputs)
-    inputs = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in own]
-    return {str(node.meta["val"].shape[0]): BATCH for node in inputs}
+def symbol_names(program: torch.export.ExportedProgram, spec: GeneratorSpec) -> dict[str, str]:
+    """The exporter's names of sizes that vary (`s77`), with those that a graph should have: `batch`, `height` and
+    `width`, or `height_by_8` where the height is eight times as much."""
+    names: dict[str, str] = {}
+    for name, tensor, size in symbolic_sizes(program, spec):
+        multiple = tensor.role.multiple if name != BATCH and isinstance(tensor.role, Image) else 1
+        for symbol in size.node.expr.free_symbols:
+            names[str(symbol)] = name if multiple == 1 else f"{name}_by_{multiple}"
+    return names
 
 
 @contextlib.contextmanager

@@ -93,10 +93,14 @@ EVERY_ROLE = GeneratorSpec(
         TensorSpec("label", "int32", (), Label(("a", "b"))),
         TensorSpec("text", "int64", (7,), Tokens(100, 1)),
         TensorSpec("source", "uint8", (None, None, 3), Image("HWC", (0, 255))),
+        TensorSpec("photo", "float32", (3, None, None), Image(multiple=8, minimum=16)),
         TensorSpec("psi", "float32", (), Scalar()),
         TensorSpec("points", "float32", (5, 2), Keypoints()),
     ),
-    (TensorSpec("image", "float32", (3, 8, 8), Image()),),
+    (
+        TensorSpec("image", "float32", (3, 8, 8), Image()),
+        TensorSpec("large", "float32", (3, None, None), Image(multiple=16, offset=-3)),
+    ),
 )
 
 
@@ -261,8 +265,14 @@ def changed(data: Any, path: tuple[Any, ...], change: Any) -> Any:
 
 STRANGE: list[Any] = [None, False, -1, 2**64, "", [], {}, 1.5]
 BASES = {"full": plain_manifest(), "roles": plain_manifest(EVERY_ROLE)}
+BASES["sizes"] = changed(
+    BASES["full"], ("variants", 0, "verdicts", 0), lambda old: old | {"sizes": [[64, 64], [8, 16]]}
+)
 PLACES = [
-    (base, path) for base, data in BASES.items() for path in places(data) if base == "full" or path[:1] == ("spec",)
+    (base, path)
+    for base, data in BASES.items()
+    for path in places(data)
+    if base == "full" or path[:1] == ("spec",) or "sizes" in path
 ]
 
 
@@ -293,6 +303,21 @@ def test_reader_and_schema_agree_on_keys() -> None:
                 held_together(
                     changed(BASES[base], path, lambda old, key=key: {k: v for k, v in old.items() if k != key})
                 )
+
+
+def test_sizes_stand_in_a_verdict_only_where_there_are_any() -> None:
+    text = json.dumps(BASES["sizes"])
+    read = Manifest.loads(text)
+    assert read.variants[0].verdicts[0].sizes == ((64, 64), (8, 16))
+    assert json.loads(read.dumps()) == BASES["sizes"]
+    assert "sizes" not in BASES["full"]["variants"][0]["verdicts"][0]
+
+
+@pytest.mark.parametrize("sizes", [[[8]], [[8, 8, 8]], [[0, 8]], [[8, 65_537]], [8, 8], [["8", 8]]])
+def test_sizes_that_are_none_are_refused(sizes: Any) -> None:
+    data = changed(BASES["full"], ("variants", 0, "verdicts", 0), lambda old: old | {"sizes": sizes})
+    assert not VALIDATOR.is_valid(data)
+    assert "verdict.sizes" in is_read(data)
 
 
 def set_at(*path: Any, to: Any) -> Any:
