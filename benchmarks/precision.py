@@ -30,6 +30,7 @@ from ganruntime.cores import usable_cores
 from ganruntime.errors import BackendError, GanError
 from ganruntime.sessions.base import empty_outputs
 from ganruntime.sessions.onnxruntime import OnnxRuntimeSession
+from ganruntime.sessions.openvino import new_core
 
 BATCHES, SEED = (1, 16, 64), 0x62656E63
 Arrays = dict[str, NDArray[np.generic]]
@@ -52,9 +53,8 @@ def onnxruntime_run(bundle: Bundle, variant: Variant, threads: int) -> Run:
 
 def openvino_run(bundle: Bundle, variant: Variant, threads: int) -> Run:
     """Raises `ImportError` where OpenVINO is not installed, and its own errors where it refuses the graph."""
-    import openvino
 
-    core = openvino.Core()
+    core = new_core()
     # Half graphs are to run as they are typed, and fp32 in fp32: OpenVINO may take bfloat16 where the CPU has it.
     hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     if variant.precision == "fp32":

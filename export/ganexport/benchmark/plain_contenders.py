@@ -10,7 +10,7 @@ from ganruntime.bundle import Bundle, Variant
 from ganruntime.errors import BackendError, DeviceError
 from ganruntime.sessions.devices import parse_device
 from ganruntime.sessions.onnxruntime import import_onnxruntime
-from ganruntime.sessions.openvino import import_openvino
+from ganruntime.sessions.openvino import import_openvino, new_core
 
 
 class PlainBackend(Contender):
@@ -81,7 +81,7 @@ class PlainOpenVino(PlainBackend):
         ov = import_openvino()
         if parse_device(device)[0] != "cpu":
             raise DeviceError("OpenVINO runs on the CPU here", got=device, expected="cpu", remedy="--device cpu")
-        core = ov.Core()
+        core = new_core()
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,

@@ -18,6 +18,7 @@ from ganruntime.cores import usable_cores
 from ganruntime.errors import BackendError, DeviceError, InputError, MissingDependencyError
 from ganruntime.sessions.base import Arrays, Session
 from ganruntime.sessions.devices import parse_device
+from ganruntime.sessions.signal_stack import signal_stack_kept
 from ganruntime.spec import GeneratorSpec, TensorSpec
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class OpenVinoSession(Session):
         self._version = str(ov.__version__).partition("-")[0]
         self._plans: dict[int, list[_Part]] = {}
         try:
-            core = ov.Core()
+            core = new_core()
             self.inference_precision = _inference_precision(core, variant.precision)
             model = core.read_model(graph)
         except RuntimeError as error:  # what all of OpenVINO's errors are
@@ -239,6 +240,14 @@ def import_openvino() -> Any:
             "the backend openvino is not installed", got=str(error), remedy='pip install "ganexport[openvino]"'
         ) from error
     return openvino
+
+
+def new_core() -> openvino.Core:
+    """A core with the CPU plugin loaded; the signal handlers of this thread stay on the stack that they were on."""
+    with signal_stack_kept():
+        core = import_openvino().Core()
+        core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+    return core
 
 
 def _inference_precision(core: openvino.Core, precision: str) -> str:
