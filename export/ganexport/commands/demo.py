@@ -26,7 +26,7 @@ from ganexport.commands.progress import progress_bar
 def command(data: str, recipe: str, out: Path | None, steps: int | None, seed: int, quick: bool) -> None:
     """Go the whole way on real data: train, export, verify, generate, judge, benchmark, and write one HTML report.
 
-    Digits are real handwritten ones, faces are drawn; neither is downloaded. On two cores the digits take about four
+    Digits are real handwritten ones, faces are drawn; neither is downloaded. On two cores the digits take about three
     minutes. The last line is the path of the report, a single file with everything in it.
 
     The images are judged; where they are not good enough the report says so and the exit code is 1.
