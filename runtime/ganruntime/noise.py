@@ -123,6 +123,8 @@ def _result(count: int, size: int, out: Float32 | None) -> Float32:
 
 def _pieces(seed: int, first: int, count: int, size: int, stream: int) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
     """Yields (row, rows, int32 [rows, padded size]) in cache-sized pieces; a long row comes alone."""
+    if count == 0:
+        return  # making a Philox costs as much as drawing a latent, and requests are checked with no rows at all
     blocks = -(-size // _WORDS_PER_BLOCK)
     padded = blocks * _WORDS_PER_BLOCK
     # NumPy's Philox steps its counter before it makes a block, hence the - 1.
