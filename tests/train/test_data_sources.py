@@ -153,8 +153,30 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     fill(tmp_path, ["a.png", "b.png", "c.png"])
     (tmp_path / "b.png").write_bytes(picture_bytes(300, 300)[:-40])
     with pytest.raises(DataError, match=r"b\.png is a broken picture") as raised:
-        source_from_name(str(tmp_path), 32)
+        source_from_name(str(tmp_path), 32, broken="stop")
     assert "repair or remove" in str(raised.value)
+    source = source_from_name(str(tmp_path), 32)
+    assert source.skipped == ("b.png",)
+    assert [int(image[0, 0, 0]) for image in source.images] == [0, 20]
+    with pytest.raises(InputError, match="broken pictures"):
+        source_from_name(str(tmp_path), 32, broken="ignore")
+
+
+def test_too_many_broken_pictures_stop_the_run_all_the_same(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.png", "b.png", "c.png"])
+    for name in ("b.png", "c.png"):
+        (tmp_path / name).write_bytes(b"?")
+    with pytest.raises(DataError, match=r"b\.png is a broken picture, and so are 1 more of 3"):
+        source_from_name(str(tmp_path), 32)
+
+
+def test_labels_go_with_the_pictures_that_are_left(tmp_path: Path) -> None:
+    fill(tmp_path, [f"{kind}/{k}.png" for kind in ("cat", "dog") for k in range(3)])
+    (tmp_path / "cat/1.png").write_bytes(b"?")
+    source = source_from_name(str(tmp_path), 32)
+    assert source.skipped == ("cat/1.png",)
+    assert source.labels["class"].tolist() == [0, 0, 1, 1, 1]
+    assert source.classes == {"class": ("cat", "dog")}
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"GIF89a" + b"\0" * 9, b"<svg/>", bytes(range(256)) * 8])

@@ -44,4 +44,9 @@ def digits(size: int) -> ImageSource:
         # Contrast and Lanczos overshoot; what is darker than paper or brighter than ink is cut off.
         image[..., 0] = np.rint(255.0 * np.clip(0.5 + _CONTRAST * (enlarged - 0.5), 0.0, 1.0))
     images.flags.writeable = False
-    return ImageSource("digits", images, {"digit": np.asarray(table.target, np.int64)})
+    return ImageSource(
+        "digits",
+        images,
+        {"digit": np.asarray(table.target, np.int64)},
+        classes={"digit": tuple(str(digit) for digit in range(10))},
+    )

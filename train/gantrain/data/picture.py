@@ -7,17 +7,19 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from ganruntime.errors import DataError, GanError
+from ganruntime.errors import DataError, GanError, InputError
 from gantrain.data.source import check_memory
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 MOST_PIXELS = 64 << 20
+BROKEN = ("skip", "stop")
 _GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I;16N", "I")
 _MOST_THREADS = 8
 
@@ -29,30 +31,82 @@ def is_picture(name: str) -> bool:
     return path.suffix.lower() in SUFFIXES and not hidden
 
 
-def images_from_pictures(names: Sequence[str], read: Callable[[str], bytes], size: int) -> NDArray[np.uint8]:
-    """Decodes pictures in parallel, in their order.
+class BrokenPicture(DataError):
+    """A picture that cannot be read or decoded: the one defect that may be skipped."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What was decoded.
+
+    images: uint8 [N, size, size, C], C 1 where every picture is grey, else 3.
+    kept: int64 [N], which of the names they are of, in order.
+    broken: the names of the others.
+    """
+
+    images: NDArray[np.uint8]
+    kept: NDArray[np.int64]
+    broken: tuple[str, ...]
+
+
+def images_from_pictures(
+    names: Sequence[str], read: Callable[[str], bytes], size: int, broken: str = "stop"
+) -> Pictures:
+    """Decodes pictures in parallel, in their order, each into its place: beside the result, which is held once (and
+    copied where all turn out to be grey or some to be broken), there is one picture in memory a thread, of at most 64
+    million pixels.
 
     Args:
         names: what `read` takes, and what an error names.
-        read: gives the bytes of a picture; must be thread-safe.
+        read: gives the bytes of a picture; must be thread-safe; raises `BrokenPicture` where it cannot.
         size: side of the images, in pixels.
-
-    Returns:
-        uint8 [N, size, size, C], C 1 where every picture is grey, else 3.
+        broken: `skip` leaves broken pictures out and says which, `stop` raises for the first.
 
     Raises:
-        DataError: the first picture, in order, that is broken, too small or too large.
+        DataError: the first picture, in order, that is broken, too small or too large; or too many are broken to have
+            two images.
     """
+    if broken not in BROKEN:
+        raise InputError("not what to do with broken pictures", got=repr(broken), expected=" or ".join(BROKEN))
     check_memory(str(PurePath(names[0]).parent), len(names), size)
+    images = np.empty((len(names), size, size, 3), np.uint8)
+
+    def fill(place: int) -> int | BrokenPicture:
+        """Decodes into images[place]; its channels, or why there are none."""
+        try:
+            image = image_from_bytes(read(names[place]), names[place], size)
+        except BrokenPicture as error:
+            if broken == "stop":
+                raise
+            return error
+        images[place] = image  # a grey one is broadcast over R, G and B
+        return int(image.shape[2])
+
     with warnings.catch_warnings(), ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
         # Pillow warns from 89 million pixels on; here such a picture is an error already.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        images = list(pool.map(lambda name: image_from_bytes(read(name), name, size), names))
-    channels = max(image.shape[2] for image in images)
-    stacked = np.empty((len(images), size, size, channels), np.uint8)
-    for place, image in zip(stacked, images, strict=True):
-        place[...] = image  # a grey one among coloured ones is broadcast over R, G and B
-    return stacked
+        try:
+            found = list(pool.map(fill, range(len(names))))
+        except DataError:
+            pool.shutdown(cancel_futures=True)  # the others are not decoded for nothing
+            raise
+    failures = [result for result in found if isinstance(result, BrokenPicture)]
+    if len(names) - len(failures) < 2:
+        raise DataError(
+            f"{failures[0].problem}, and so are {len(failures) - 1} more of {len(names)}"
+            if len(failures) > 1
+            else failures[0].problem,
+            got=failures[0].got,
+            expected="at least two pictures that can be decoded",
+            remedy="repair the files",
+        ) from failures[0]
+    kept = np.array([k for k, result in enumerate(found) if not isinstance(result, BrokenPicture)], np.int64)
+    if failures:
+        images = images[kept]
+    if all(result == 1 for result in found if not isinstance(result, BrokenPicture)):
+        images = np.ascontiguousarray(images[..., :1])
+    names_broken = tuple(names[k] for k, result in enumerate(found) if isinstance(result, BrokenPicture))
+    return Pictures(images, kept, names_broken)
 
 
 def image_from_bytes(data: bytes, name: str, size: int) -> NDArray[np.uint8]:
@@ -74,7 +128,7 @@ def image_from_bytes(data: bytes, name: str, size: int) -> NDArray[np.uint8]:
     except Image.DecompressionBombError as error:
         raise _too_large(name, str(error)) from error
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, EOFError, …
-        raise DataError(
+        raise BrokenPicture(
             f"{name} is a broken picture", got=str(error) or type(error).__name__, remedy="repair or remove this file"
         ) from error
     plain = _grey_or_rgb(upright, name)

@@ -8,7 +8,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from ganruntime.errors import DataError
-from gantrain.data.picture import SUFFIXES, images_from_pictures, is_picture
+from gantrain.data.dataset_json import FILE, Labels, labels_from_dataset_json, labels_from_folders
+from gantrain.data.picture import SUFFIXES, BrokenPicture, images_from_pictures, is_picture
 from gantrain.data.source import ImageSource
 
 MOST_MEMBER_BYTES = 256 << 20
@@ -17,14 +18,20 @@ _RATIO_FROM_BYTES = 16 << 20
 _ENCRYPTED = 0x1
 
 
-def images_from_zip(path: Path, size: int, images: int = 0) -> ImageSource:
+def images_from_zip(path: Path, size: int, images: int = 0, broken: str = "skip") -> ImageSource:
     """Every picture in the zip, in the order of their names; of these the first `images`, if that is not 0.
 
-    Files that are no pictures by their name are left out and listed in the source's `skipped`.
+    Labels are those of a `dataset.json` in the zip, as StyleGAN2-ADA writes it; without one, the folders in the zip are
+    the classes where every picture lies in one. Files that are no pictures by their name are left out and listed in the
+    source's `skipped`, and so are broken ones.
+
+    Args:
+        broken: `skip` leaves broken pictures out, `stop` raises for the first.
 
     Raises:
-        DataError: it is no zip, or is damaged, encrypted, or made to do harm (paths that leave it, members that unpack
-            to unreasonable sizes); or there are no pictures (or only one); or one is broken, too small or too large.
+        DataError: it is no zip, or is encrypted or made to do harm (paths that leave it, members that unpack to
+            unreasonable sizes); or there are no pictures (or only one); or one is too small or too large, or broken
+            where that is to stop it; or the labels do not fit.
     """
     try:
         archive = zipfile.ZipFile(path)
@@ -32,7 +39,7 @@ def images_from_zip(path: Path, size: int, images: int = 0) -> ImageSource:
         raise DataError(
             f"{path} is not a zip",
             got=str(error),
-            expected="digits, faces, or the path of a folder or zip of images",
+            expected="a zip of images, a file of IDX images, or a CIFAR archive",
             remedy="pack the pictures again: zip -r images.zip FOLDER",
         ) from error
     with archive:
@@ -48,6 +55,7 @@ def images_from_zip(path: Path, size: int, images: int = 0) -> ImageSource:
                 expected="at least two files ending in " + ", ".join(SUFFIXES),
                 remedy="pack the pictures themselves, not a zip of them",
             )
+        labels = _labels(archive, path, members, pictures)
         pictures = pictures[: images or None]
         for name in pictures:
             _check_member(path, members[name])
@@ -57,8 +65,17 @@ def images_from_zip(path: Path, size: int, images: int = 0) -> ImageSource:
             with lock:
                 return _bytes_of_member(archive, path, members[name.removeprefix(f"{path}: ")])
 
-        pixels = images_from_pictures([f"{path}: {name}" for name in pictures], read, size)
-    return ImageSource(path.stem, pixels, skipped=skipped)
+        found = images_from_pictures([f"{path}: {name}" for name in pictures], read, size, broken)
+    others = [name for name in skipped if name != FILE]
+    others += [name.removeprefix(f"{path}: ") for name in found.broken]
+    return ImageSource(path.stem, found.images, labels.of(found.kept), tuple(sorted(others)), labels.classes)
+
+
+def _labels(archive: zipfile.ZipFile, path: Path, members: dict[str, zipfile.ZipInfo], pictures: list[str]) -> Labels:
+    if FILE not in members:
+        return labels_from_folders(pictures)
+    _check_member(path, members[FILE])
+    return labels_from_dataset_json(_bytes_of_member(archive, path, members[FILE]), f"{path}: {FILE}", pictures)
 
 
 def _check_path(path: Path, name: str) -> None:
@@ -92,6 +109,6 @@ def _bytes_of_member(archive: zipfile.ZipFile, path: Path, info: zipfile.ZipInfo
             # zipfile stops at the declared size, which was checked; the limit is for a release that would not.
             return member.read(MOST_MEMBER_BYTES)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise DataError(
+        raise BrokenPicture(
             f"{path}: {info.filename} is damaged", got=str(error), remedy="pack the pictures again"
         ) from error
