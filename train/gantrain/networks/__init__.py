@@ -22,6 +22,17 @@ NETWORKS: dict[str, str] = {
     "mlp_discriminator": "gantrain.networks.mlp:MlpDiscriminator",
     "dcgan_generator": "gantrain.networks.dcgan:DcganGenerator",
     "dcgan_discriminator": "gantrain.networks.dcgan:DcganDiscriminator",
+    "vector_generator": "gantrain.networks.vectors:VectorGenerator",
+    "vector_discriminator": "gantrain.networks.vectors:VectorDiscriminator",
+    "resnet_generator": "gantrain.networks.resnet:ResnetGenerator",
+    "resnet_discriminator": "gantrain.networks.resnet:ResnetDiscriminator",
+    "r3gan_generator": "gantrain.networks.r3gan:R3ganGenerator",
+    "r3gan_discriminator": "gantrain.networks.r3gan:R3ganDiscriminator",
+    "progan_generator": "gantrain.networks.progan:ProganGenerator",
+    "progan_discriminator": "gantrain.networks.progan:ProganDiscriminator",
+    "stylegan2_generator": "gantrain.networks.stylegan2:Stylegan2Generator",
+    "stylegan2_discriminator": "gantrain.networks.stylegan2_discriminator:Stylegan2Discriminator",
+    "vit_discriminator": "gantrain.networks.vit:VitDiscriminator",
 }
 
 

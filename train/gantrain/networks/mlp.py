@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from ganruntime.errors import InputError
 from ganruntime.spec import Image, Latent, TensorSpec
 from gantrain.networks import checked_integer
+from gantrain.networks.checks import checked_widths
 
 LEAK = 0.2
 
@@ -32,7 +32,7 @@ class MlpGenerator(nn.Module):
         self.z_size = checked_integer("z_size", z_size, 1, 65536)
         self.size = checked_integer("size", size, 2, 256)
         self.channels = checked_integer("channels", channels, 1, 64)
-        widths = _checked_widths(widths)
+        widths = checked_widths(widths)
         layers: list[nn.Module] = []
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise((self.z_size, *widths))):
             normalised = i > 0
@@ -68,7 +68,7 @@ class MlpDiscriminator(nn.Module):
         super().__init__()
         checked_integer("size", size, 2, 256)
         checked_integer("channels", channels, 1, 64)
-        widths = _checked_widths(widths)
+        widths = checked_widths(widths)
         layers: list[nn.Module] = [nn.Flatten()]
         for fan_in, fan_out in itertools.pairwise((channels * size * size, *widths)):
             layers += [nn.Linear(fan_in, fan_out), nn.LeakyReLU(LEAK)]
@@ -78,9 +78,3 @@ class MlpDiscriminator(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(images).squeeze(1)  # [N]
         return logits
-
-
-def _checked_widths(widths: object) -> tuple[int, ...]:
-    if not isinstance(widths, (list, tuple)) or not 1 <= len(widths) <= 16:
-        raise InputError("widths is not a list of 1 to 16 layer widths", got=repr(widths)[:80])
-    return tuple(checked_integer("widths", width, 1, 65536) for width in widths)
