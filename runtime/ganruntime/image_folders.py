@@ -19,6 +19,7 @@ from ganruntime.cores import usable_cores
 from ganruntime.errors import OutputError
 from ganruntime.files import output_error
 from ganruntime.image_writer import ImageWriter
+from ganruntime.input_files import InputFiles
 from ganruntime.replay_record import ReplayRecord, pixels_digest
 from ganruntime.runs import BundleRecord, Request, RunFolder
 from ganruntime.shards import TarStream, image_key, shard_name
@@ -51,12 +52,19 @@ class EncodedWriter(ImageWriter):
     _digests_pixels = False
 
     def __init__(
-        self, path: Path, request: Request, bundle: BundleRecord, file_count: int, workers: int | None = None
+        self,
+        path: Path,
+        request: Request,
+        bundle: BundleRecord,
+        file_count: int,
+        workers: int | None = None,
+        files: InputFiles | None = None,
     ) -> None:
         super().__init__(path, request.count)
         self.request = request
         self._encoding = request.encoding
-        self._folder = RunFolder(path, request, bundle, self.name_of, file_count)
+        inputs = files.lines() if files else b""
+        self._folder = RunFolder(path, request, bundle, self.name_of, file_count, inputs)
         self._workers = usable_cores() if workers is None else workers
         self._pool = ThreadPoolExecutor(self._workers, "encoding") if self._workers else None
         self._groups: deque[_Group] = deque()
@@ -132,8 +140,15 @@ class EncodedWriter(ImageWriter):
 class ImageFolder(EncodedWriter):
     """One picture file per image, `seed7-00000123.png`: the name says how to draw it again."""
 
-    def __init__(self, path: Path, request: Request, bundle: BundleRecord, workers: int | None = None) -> None:
-        super().__init__(path, request, bundle, request.count, workers)
+    def __init__(
+        self,
+        path: Path,
+        request: Request,
+        bundle: BundleRecord,
+        workers: int | None = None,
+        files: InputFiles | None = None,
+    ) -> None:
+        super().__init__(path, request, bundle, request.count, workers, files)
         self.written = self._folder.done - len(self._folder.redo)
 
     def name_of(self, number: int) -> str:
@@ -182,6 +197,7 @@ class TarShards(EncodedWriter):
         bundle: BundleRecord,
         spec: GeneratorSpec,
         workers: int | None = None,
+        files: InputFiles | None = None,
     ) -> None:
         assert request.shard_images is not None
         self._size = request.shard_images
@@ -190,7 +206,8 @@ class TarShards(EncodedWriter):
         self._partial: Path | None = None  # named before it is opened: an interruption may come between
         self._file: IO[bytes] | None = None
         self._tar: TarStream | None = None
-        super().__init__(path, request, bundle, self._shards, workers)
+        self._files = files
+        super().__init__(path, request, bundle, self._shards, workers, files)
         whole = (n for n in range(self._folder.done) if n not in self._folder.redo)
         self.written = sum(self._images_in(number) for number in whole)
 
@@ -226,8 +243,9 @@ class TarShards(EncodedWriter):
             assert self._tar is not None
             at = self.request.first + index
             classes = {n: names[inputs[n]] for n, names in self._classes.items() if inputs.get(n) in range(len(names))}
+            files = self._files.records(at) if self._files else {}
             record = ReplayRecord.of(
-                self.request, self._folder.bundle, at, bucket, inputs, classes, encoded.pixels_sha256
+                self.request, self._folder.bundle, at, bucket, inputs, classes, encoded.pixels_sha256, files
             )
             key = image_key(self.request.seed, at)
             self._tar.add(key + self._encoding.suffix, encoded.data)

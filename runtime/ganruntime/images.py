@@ -17,7 +17,7 @@ _PIECE_ELEMENTS = 1 << 16  # float32 pieces of 256 KiB stay in the second-level 
 
 
 class _Scratch(threading.local):
-    """Work space of one piece, one per thread, made once: fresh pages for every batch would cost as much as the work."""
+    """Work space of a piece, one per thread, made once: fresh pages for every batch would cost as much as the work."""
 
     def __init__(self) -> None:
         self.values = np.empty(_PIECE_ELEMENTS, np.float32)
@@ -75,6 +75,25 @@ def uint8_from_output(
             piece[np.isnan(piece)] = 0.0
         np.copyto(target[start : start + rows], piece, casting="unsafe")
     return out
+
+
+def values_from_uint8(pixels: NDArray[np.uint8], tensor: TensorSpec) -> NDArray[np.generic]:
+    """Pixels as an image tensor's values, `uint8_from_output` the other way round: low + p · (high - low) / 255.
+
+    Args:
+        pixels: uint8 [..., H, W, C].
+        tensor: its role must be `image`.
+
+    Returns:
+        [..., C, H, W] or [..., H, W, C], as the spec's layout says, in the tensor's range and dtype; integers are
+        rounded.
+    """
+    assert isinstance(tensor.role, Image)
+    low, high = tensor.role.range
+    values = low + pixels.astype(np.float64) * ((high - low) / 255.0)
+    if np.dtype(tensor.dtype).kind in "iu":
+        values = np.rint(values)
+    return np.ascontiguousarray(np.moveaxis(values, -1, -3) if tensor.role.layout == "CHW" else values, tensor.dtype)
 
 
 def pil_from_image(image: NDArray[np.uint8]) -> PIL.Image.Image:

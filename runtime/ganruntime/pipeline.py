@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from ganruntime import noise
 from ganruntime.chunks import Chunk, Drawn
 from ganruntime.generator import Generator
+from ganruntime.input_files import InputFiles
 from ganruntime.rows import Rows, given_rows
 from ganruntime.spec import Label, Scalar
 from ganruntime.writers import ImageWriter
@@ -93,12 +94,14 @@ def drawn(
     first: int,
     inputs: Mapping[str, Any] | None = None,
     overlapped: bool = True,
+    files: InputFiles | None = None,
 ) -> Iterator[Iterator[Drawn]]:
     """Yields an iterator over the chunks' images, in order.
 
     Args:
         chunks: which images, counted from `first`; taken one after the other while there is room.
         inputs: labels and scalars for every image, as for `Generator.generate`.
+        files: inputs with a row per image; chunks are cut where the size of their images changes.
         overlapped: False runs one stage after the other in the caller's thread, with the same results.
 
     Raises (from the iterator):
@@ -108,12 +111,20 @@ def drawn(
     arguments = dict(inputs or {})
     truncation, label = arguments.pop("truncation", None), arguments.pop("label", None)
     given = given_rows(generator.spec, 1, truncation, label, arguments)
+    if files is not None:
+        chunks = (part for chunk in chunks for part in files.parts(first, chunk))
 
     def rows_of(chunk: Chunk) -> Rows:
         rows = noise.inputs(generator.spec, seed, first + chunk.start, chunk.count)
-        return rows | {name: row.repeat(chunk.count, axis=0) for name, row in given.items()}
+        rows |= {name: row.repeat(chunk.count, axis=0) for name, row in given.items()}
+        return rows if files is None else rows | files.rows(first + chunk.start, chunk.count)
 
-    chosen = [t.name for t in generator.spec.inputs if isinstance(t.role, (Label, Scalar))]
+    from_files = files.names if files is not None else ()
+    chosen = [
+        t.name
+        for t in generator.spec.inputs
+        if t.name not in from_files and (isinstance(t.role, (Label, Scalar)) or t.name in given)
+    ]
 
     def images_of(chunk: Chunk, rows: Rows) -> Drawn:
         return Drawn(chunk.start, generator.draw(rows), {name: rows[name] for name in chosen})
@@ -138,16 +149,20 @@ def write_images(
     first: int,
     inputs: Mapping[str, Any] | None = None,
     overlapped: bool = True,
+    files: InputFiles | None = None,
     progress: Callable[[int], None] = lambda images: None,
 ) -> None:
     """Draws what a writer still lacks into it, and completes it; also where that is interrupted by an exception.
 
     Args:
-        writer: made for the same seed, first and inputs (`ganruntime.writers.writer_for`).
+        writer: made for the same seed, first, inputs and files (`ganruntime.writers.writer_for`).
         progress: called with the images just handed over.
     """
     chunks = writer.chunks(generator.session.buckets[-1])
-    with writer, drawn(generator, chunks, seed=seed, first=first, inputs=inputs, overlapped=overlapped) as results:
+    with (
+        writer,
+        drawn(generator, chunks, seed=seed, first=first, inputs=inputs, overlapped=overlapped, files=files) as results,
+    ):
         for result in results:
             writer.add(result)
             progress(len(result.images))

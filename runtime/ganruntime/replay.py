@@ -7,6 +7,7 @@ another backend, device or bucket, or with another variant, it is within the bou
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from numpy.typing import NDArray
 
 from ganruntime.buckets import pieces_of
 from ganruntime.bundle import Bundle, read_bundle
+from ganruntime.chunks import Chunk
 from ganruntime.encoding import SUFFIXES, image_from_bytes
 from ganruntime.errors import BundleError, InputError
 from ganruntime.generator import Generator, load
+from ganruntime.input_files import parts_of
+from ganruntime.replay_inputs import Line, files_of_image, inputs_again, read_lines, sizes_of_images
 from ganruntime.replay_record import ReplayRecord, pixels_digest
 from ganruntime.runs import RUN_NAME, Request, cpu_kind, read_run
 from ganruntime.shards import image_key, members_of, sample_of, shard_name
@@ -32,13 +36,14 @@ class Recorded:
     """An image as a run left it.
 
     record: what it was made of. picture: the bytes of its file, where there is one. bundle_path: where the run's bundle
-    was, if known. where: what it is called in messages.
+    was, if known. where: what it is called in messages. input_lines: where the files lay that its inputs were given as.
     """
 
     record: ReplayRecord
     picture: bytes | None
     bundle_path: str | None
     where: str
+    input_lines: Sequence[Line] = ()
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,8 @@ def recorded_image(path: Path, member: str | None = None, index: int | None = No
     with path.open("rb") as file:
         record = ReplayRecord.loads(file.read(_RECORD_LIMIT_BYTES + 1), str(path))
     beside = path.with_suffix(record.encoding.suffix)
-    return Recorded(record, beside.read_bytes() if beside.is_file() else None, _bundle_path(path.parent), str(path))
+    picture = beside.read_bytes() if beside.is_file() else None
+    return Recorded(record, picture, _bundle_path(path.parent), str(path), read_lines(path.parent))
 
 
 def replay(
@@ -125,6 +131,7 @@ def replay(
     precision: str | None = None,
     bucket: int | None = None,
     threads: int | None = None,
+    inputs: Mapping[str, Path] | None = None,
 ) -> Replay:
     """Makes a recorded image again.
 
@@ -132,9 +139,10 @@ def replay(
         bundle: by default the one that the run names.
         device, backend, precision, bucket: by default those of the record.
         threads: compute threads on the CPU; they do not change what comes out.
+        inputs: {input: file, or its folder}, where the files that it was given lie now; by default where they lay.
 
     Raises:
-        InputError: no bundle is named, or it has no such variant.
+        InputError: no bundle is named, or it has no such variant; a file that was given is missing, or another one.
         BundleError, BackendError, MissingDependencyError: as for `ganruntime.load`.
     """
     record = recorded.record
@@ -148,13 +156,16 @@ def replay(
         threads=threads,
     )
     with generator:
-        return compared(recorded, opened, generator)
+        return compared(recorded, opened, generator, inputs)
 
 
-def compared(recorded: Recorded, bundle: Bundle | None, generator: Generator) -> Replay:
+def compared(
+    recorded: Recorded, bundle: Bundle | None, generator: Generator, inputs: Mapping[str, Path] | None = None
+) -> Replay:
     """The replay on a generator that is loaded already, in the one bucket that it runs (`buckets=[…]`)."""
     record = recorded.record
-    image = generator.generate(1, seed=record.seed, first=record.index, **dict(record.inputs))[0]
+    given: dict[str, Any] = inputs_again(generator.spec, record.files, recorded.input_lines, inputs or {})
+    image = generator.generate(1, seed=record.seed, first=record.index, **(given | dict(record.inputs)))[0]
     about = generator.describe()
     graph = None if bundle is None else bundle.manifest.files[bundle.variant(about["variant"]).file].sha256
     now = {
@@ -247,7 +258,8 @@ def _from_shard(path: Path, member: str | None, index: int | None) -> Recorded:
     record_bytes, picture = sample_of(path, _needed(member, None, f"{path} is a shard"))
     where = f"{path}: {picture[0] if picture is not None else member}"
     record = ReplayRecord.loads(record_bytes, where)
-    return Recorded(record, picture[1] if picture is not None else None, bundle_path, where)
+    lines = read_lines(path.parent)
+    return Recorded(record, picture[1] if picture is not None else None, bundle_path, where, lines)
 
 
 def _key_of(path: Path, index: int) -> str:
@@ -273,15 +285,22 @@ def _from_folder(path: Path, index: int) -> Recorded:
     file = path / (key + request.encoding.suffix)
     if not file.is_file():
         raise InputError(f"{file} does not exist", remedy="ganexport generate with the run's options completes it")
-    record = ReplayRecord.of(request, bundle, index, _bucket_of(request, number), request.inputs)
-    return Recorded(record, file.read_bytes(), bundle.path, str(file))
+    lines = read_lines(path) if request.files else []
+    files = files_of_image(lines, request, index)
+    record = ReplayRecord.of(request, bundle, index, _bucket_of(request, number, lines), request.inputs, files=files)
+    return Recorded(record, file.read_bytes(), bundle.path, str(file), lines)
 
 
-def _bucket_of(request: Request, number: int) -> int:
-    """The bucket that image `number` of a folder ran in: chunks of the largest bucket, the last one cut further."""
-    start = number - number % request.buckets[-1]
-    pieces = pieces_of(min(request.buckets[-1], request.count - start), request.buckets)
-    return next(p.bucket for p in pieces if number - start < p.start + p.rows)
+def _bucket_of(request: Request, number: int, lines: Sequence[Line]) -> int:
+    """The bucket that image `number` of a folder ran in: chunks of the largest bucket, the last one cut further, all of
+    them where the size of what images were given changes."""
+    size = request.buckets[-1]
+    start = number - number % size
+    chunk = Chunk(start, min(size, request.count - start))
+    sizes = sizes_of_images(lines, request, request.first + start, chunk.count)
+    part = next(p for p in parts_of(chunk, sizes) if number < p.start + p.count)
+    pieces = pieces_of(part.count, request.buckets)
+    return next(p.bucket for p in pieces if number - part.start < p.start + p.rows)
 
 
 def _bundle_path(folder: Path) -> str | None:

@@ -29,6 +29,8 @@ class ReplayRecord:
     seed, index: which image. inputs: {name: value} of labels and scalars (the truncation), as they were used;
         classes: the names of the labels among them.
     variant, precision, backend, device, bucket, versions: what ran, in which batch size.
+    files: {name: {"file", "sha256", "row"}} of inputs that were given as files: name and SHA-256 of the file, and which
+        row of it this image was given, where it holds more than one.
     image_format, quality: of the picture's file. pixels_sha256: `pixels_digest` of what was drawn.
     """
 
@@ -48,6 +50,7 @@ class ReplayRecord:
     image_format: str = "png"
     quality: int | None = None
     pixels_sha256: str | None = None
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -59,6 +62,7 @@ class ReplayRecord:
         inputs: Mapping[str, Any] | None = None,
         classes: Mapping[str, str] | None = None,
         pixels_sha256: str | None = None,
+        files: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> ReplayRecord:
         return cls(
             generator=request.generator,
@@ -77,6 +81,7 @@ class ReplayRecord:
             image_format=request.image_format,
             quality=request.quality,
             pixels_sha256=pixels_sha256,
+            files=dict(files or {}),
         )
 
     @property
@@ -86,6 +91,8 @@ class ReplayRecord:
     def dumps(self) -> bytes:
         """Canonical bytes: one line, sorted keys. Equal records give equal bytes."""
         data = {f.name: getattr(self, f.name) for f in fields(self)}
+        if not self.files:  # earlier releases know no such field
+            del data["files"]
         data |= {"format": FORMAT, "schema_version": SCHEMA_VERSION}
         return (json.dumps(data, sort_keys=True, ensure_ascii=False, default=dict) + "\n").encode()
 
@@ -118,6 +125,13 @@ class ReplayRecord:
         for name in ("versions", "inputs", "classes"):
             if not isinstance(getattr(self, name), dict):
                 raise ValueError(f"{name} is not an object")
+        files = self.files.values() if isinstance(self.files, dict) else [None]
+        for said in files:
+            table = said if isinstance(said, dict) else {}
+            row = table.get("row")
+            sound = isinstance(table.get("file"), str) and isinstance(table.get("sha256"), str)
+            if not sound or not (row is None or (type(row) is int and row >= 0)):
+                raise ValueError(f"files is {str(self.files)[:100]}")
         for name in ("bundle_sha256", "graph_sha256", "pixels_sha256"):
             if not isinstance(getattr(self, name), (str, type(None))):
                 raise ValueError(f"{name} is not text")

@@ -7,6 +7,10 @@ itself is dropped, and the file that it was about drawn again.
 
     run.json     {"format": "ganexport-run", "schema_version": 1, "request": {…}, "bundle": {…}}
     files.jsonl  {"file": "shard-000000.tar", "sha256": "…", "size_bytes": 10485760}
+
+A run that was given files for its inputs has a third one, written before the other two: where those files lay.
+
+    inputs.jsonl  {"input": "photo", "index": 0, "path": "/photos/cat.png", "sha256": "…", "size": [256, 256]}
 """
 
 from __future__ import annotations
@@ -32,12 +36,12 @@ from ganruntime.files import output_error, sha256_of
 from ganruntime.spec import GeneratorSpec
 from ganruntime.strict_json import strict_loads
 
-RUN_NAME, FILES_NAME = "run.json", "files.jsonl"
+RUN_NAME, FILES_NAME, INPUTS_NAME = "run.json", "files.jsonl", "inputs.jsonl"
 FORMAT, SCHEMA_VERSION = "ganexport-run", 1
 FOLDER_FORMATS = ("files", "tar")
 _LIMIT_BYTES = 1 << 20
 _INSTRUCTION_SETS = {"avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_int8", "sve"}
-_PARTIAL = re.compile(r"\.(seed\d+-\d+\.[a-z]+|shard-\d+\.tar|run\.json)\.partial\Z")
+_PARTIAL = re.compile(r"\.(seed\d+-\d+\.[a-z]+|shard-\d+\.tar|run\.json|inputs\.jsonl)\.partial\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -56,7 +60,8 @@ class Request:
     generator, spec_sha256, graph_sha256: the generator's name, its spec, and the file of the variant that runs (None
         for a session without a bundle).
     variant, precision, backend, device, buckets, streams, versions: what runs it.
-    seed, first, count: which images. inputs: the labels and scalars that were chosen for all of them.
+    seed, first, count: which images. inputs: the labels and scalars that were chosen for all of them; files: {input:
+        SHA-256} of what was given as files (`ganruntime.input_files`).
     format: `files` or `tar`. image_format, quality: of the images. shard_images: in one shard, None without shards.
     """
 
@@ -78,13 +83,16 @@ class Request:
     image_format: str = "png"
     quality: int | None = None
     shard_images: int | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def encoding(self) -> Encoding:
         return Encoding(self.image_format, self.quality)
 
     def to_json(self) -> dict[str, Any]:
-        data = {f.name: getattr(self, f.name) for f in fields(self)}
+        # Without files, the record is what it was before there were any: earlier releases read it.
+        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "files"}
+        data |= {"files": dict(self.files)} if self.files else {}
         return data | {"buckets": list(self.buckets), "versions": dict(self.versions), "inputs": dict(self.inputs)}
 
     def differences(self, other: Request) -> list[str]:
@@ -109,6 +117,7 @@ def request_from(
     format: str = "files",
     encoding: Encoding | None = None,
     shard_images: int | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> Request:
     """The request of a generator: `described` is what its `describe()` gives."""
     encoding = encoding or Encoding()
@@ -138,6 +147,7 @@ def request_from(
         image_format=encoding.image_format,
         quality=encoding.quality,
         shard_images=shard_images,
+        files=dict(files or {}),
     )
 
 
@@ -190,8 +200,9 @@ def _require_types(request: Request) -> None:
             raise ValueError(f"{value!r} is not a number of images")
     if request.format not in FOLDER_FORMATS or (request.format == "tar") != (request.shard_images is not None):
         raise ValueError(f"format is {request.format!r} with shard_images {request.shard_images!r}")
-    if not request.buckets or not isinstance(request.versions, dict) or not isinstance(request.inputs, dict):
-        raise ValueError("buckets, versions or inputs are malformed")
+    tables = request.versions, request.inputs, request.files
+    if not request.buckets or not all(isinstance(table, dict) for table in tables):
+        raise ValueError("buckets, versions, inputs or files are malformed")
     for name in ("generator", "spec_sha256", "variant", "precision", "backend", "device"):
         if not isinstance(getattr(request, name), str):
             raise ValueError(f"{name} is {getattr(request, name)!r}")
@@ -211,7 +222,13 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: Path, request: Request, bundle: BundleRecord, name_of: Callable[[int], str], file_count: int
+        self,
+        path: Path,
+        request: Request,
+        bundle: BundleRecord,
+        name_of: Callable[[int], str],
+        file_count: int,
+        inputs: bytes = b"",
     ) -> None:
         self.path = path
         self.request = request
@@ -225,9 +242,13 @@ class RunFolder:
             self._lock = _locked(path)
             if (path / RUN_NAME).exists():
                 self.bundle = self._begun_before()
+                # The same files by their hashes, which may lie elsewhere by now.
+                self._keep_inputs(inputs)
             else:
                 # Without a record nothing is known of what lies here: lines of an older run would vouch for its files.
-                (path / FILES_NAME).unlink(missing_ok=True)
+                for name in (FILES_NAME, INPUTS_NAME):
+                    (path / name).unlink(missing_ok=True)
+                self._keep_inputs(inputs)
                 self._begin(bundle)
                 self.bundle = bundle
             self._remove_partial()
@@ -303,17 +324,25 @@ class RunFolder:
             "request": self.request.to_json(),
             "bundle": {f.name: getattr(bundle, f.name) for f in fields(bundle)},
         }
-        partial = self.partial(RUN_NAME)
+        self._write(RUN_NAME, (json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+        _sync_folder(self.path)
+
+    def _keep_inputs(self, inputs: bytes) -> None:
+        file = self.path / INPUTS_NAME
+        if inputs and not (file.is_file() and file.read_bytes() == inputs):
+            self._write(INPUTS_NAME, inputs)
+
+    def _write(self, name: str, data: bytes) -> None:
+        partial = self.partial(name)
         try:
             with partial.open("wb") as file:
-                file.write((json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(self.path / RUN_NAME)
+            partial.replace(self.path / name)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-        _sync_folder(self.path)
 
     def _remove_partial(self) -> None:
         """Removes what a killed run was writing."""

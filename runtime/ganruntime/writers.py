@@ -11,6 +11,7 @@ from ganruntime.encoding import SUFFIXES
 from ganruntime.errors import InputError, OutputError
 from ganruntime.image_folders import EncodedWriter, ImageFolder, TarShards
 from ganruntime.image_writer import ImageWriter
+from ganruntime.input_files import InputFiles
 from ganruntime.runs import FOLDER_FORMATS, BundleRecord, Request
 from ganruntime.single_files import NpyFile, NpzFile, SheetFile
 from ganruntime.spec import GeneratorSpec
@@ -96,6 +97,7 @@ def writer_for(
     *,
     columns: int | None = None,
     workers: int | None = None,
+    files: InputFiles | None = None,
 ) -> ImageWriter:
     """The writer for a destination.
 
@@ -104,6 +106,7 @@ def writer_for(
         bundle: where it is drawn from, for the run record.
         columns: of a sheet.
         workers: threads that encode; by default as many as there are cores; 0 encodes in the caller's thread.
+        files: what was given for inputs, for the records.
 
     Raises:
         InputError: the generator's outputs do not fit the destination, or the folder holds another run.
@@ -119,8 +122,8 @@ def writer_for(
         return SheetFile(path, count, columns)
     bundle = bundle or BundleRecord()
     if destination.format == "tar":
-        return TarShards(path, request, bundle, spec, workers)
-    return ImageFolder(path, request, bundle, workers)
+        return TarShards(path, request, bundle, spec, workers, files)
+    return ImageFolder(path, request, bundle, workers, files)
 
 
 def require_drawable(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from ganexport.commands.stopping import sigterm_stops
+
 
 @click.command(name="replay")
 @click.argument("record", type=click.Path(path_type=Path))
@@ -20,7 +22,15 @@ import click
 @click.option("--precision", help="Another precision, or variant, than the record's.")
 @click.option("--bucket", type=click.IntRange(1), help="Another batch size than the record's.")
 @click.option("--threads", type=click.IntRange(1), help="Compute threads on the CPU; they change no bit.")
+@click.option(
+    "--input",
+    "given",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="Where a file lies that the run was given, or its folder; by default where it lay. Its hash is checked.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
+@sigterm_stops()
 def command(
     record: Path,
     index: int | None,
@@ -32,6 +42,7 @@ def command(
     precision: str | None,
     bucket: int | None,
     threads: int | None,
+    given: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Make an image of a run again, and say whether it is identical: exit 0 if it is, 1 if not.
@@ -50,6 +61,7 @@ def command(
     from ganruntime.encoding import Encoding
     from ganruntime.errors import InputError
     from ganruntime.files import write_atomically
+    from ganruntime.input_files import named_texts
     from ganruntime.replay import bundle_note, recorded_image, replay
 
     if output is not None and output.suffix.lower() != ".png":
@@ -58,7 +70,16 @@ def command(
     path = bundle or recorded.bundle_path
     if path is None:
         raise InputError(f"{recorded.where} does not say where its bundle is", remedy="--bundle NAME.gan")
-    answer = replay(recorded, path, device=device, backend=backend, precision=precision, bucket=bucket, threads=threads)
+    answer = replay(
+        recorded,
+        path,
+        device=device,
+        backend=backend,
+        precision=precision,
+        bucket=bucket,
+        threads=threads,
+        inputs={name: Path(text) for name, text in named_texts(given).items()},
+    )
     if output is not None:
         write_atomically(output, Encoding().bytes_from_image(answer.image))
     said = recorded.record
