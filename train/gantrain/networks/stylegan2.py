@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ganruntime.errors import InputError
 from ganruntime.spec import Noise, Scalar, TensorSpec
 from gantrain.networks import checked_integer
 from gantrain.networks.checks import (
@@ -99,6 +100,9 @@ class Stylegan2Generator(nn.Module):
 
     def forward(self, z: Tensor, *given: Tensor) -> Tensor:
         """Takes the inputs of `input_tensors`, in their order: z, [label,] truncation, *noise."""
+        names = [t.name for t in self.input_tensors()]
+        if len(given) != len(names) - 1:
+            raise InputError("the inputs do not fit the network", got=f"{1 + len(given)} tensors", expected=names)
         label, rest = (given[0], given[1:]) if self.classes else (None, given)
         truncation, *noise = rest
         styles = self.styles(self.mapping(z, label), truncation)  # [N, L, w_size]
