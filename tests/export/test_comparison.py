@@ -27,7 +27,7 @@ from ganexport.comparison.comparison import (
 )
 from ganexport.comparison.compatibility import differences
 from ganexport.comparison.picture import amplification, png_from_comparison
-from ganexport.comparison.report import json_from_comparison, text_from_comparison
+from ganexport.comparison.report import json_from_comparisons, text_from_comparisons
 from ganexport.comparison.side import Arrays, Opened, Side
 from ganexport.parity import Floors, ParityMeter
 from ganruntime import noise
@@ -129,9 +129,9 @@ def test_a_value_that_is_not_finite_fails_any_limit_and_is_still_json_and_a_pict
     (output,) = found.outputs
     assert output.worst[0].index == 3
     assert "image: there are values that are not finite" in found.problems(1e30, None)
-    lines = text_from_comparison(found, NumpySide("a"), NumpySide("b")).splitlines()
+    lines = text_from_comparisons([found], NumpySide("a"), NumpySide("b")).splitlines()
     assert [line.split() for line in lines if line.startswith("finite")] == [["finite", "NO"]]
-    table = json.loads(json.dumps(json_from_comparison(found, [], None), allow_nan=False))["outputs"]["image"]
+    table = json.loads(json.dumps(json_from_comparisons([found], [], None), allow_nan=False))["outputs"]["image"]
     assert (table["finite"], table["worst"][0]["max_abs"]) == (False, None)
     assert PIL.Image.open(io.BytesIO(png_from_comparison(found, output))).size[0] > 0
 
@@ -141,7 +141,7 @@ def test_outputs_that_are_no_images_have_figures_and_no_picture() -> None:
     assert (found.tensor.name, found.quality.ssim) == ("curve", None)
     with pytest.raises(InputError, match="draws nothing that a picture can show"):
         require_picture(vector_spec())
-    text = text_from_comparison(compared(brighter_by_latent, spec=vector_spec()), NumpySide("a"), NumpySide("b"))
+    text = text_from_comparisons([compared(brighter_by_latent, spec=vector_spec())], NumpySide("a"), NumpySide("b"))
     assert "pixel" not in text
     assert "curve, the worst:" in text
 

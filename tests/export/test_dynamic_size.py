@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,15 @@ from torch import nn
 import ganruntime
 from ganexport.bundling import bundle_from_source
 from ganexport.comparison.comparison import compare
-from ganexport.comparison.side import BundleSide
+from ganexport.comparison.report import json_from_comparisons, text_from_comparisons
+from ganexport.comparison.side import Arrays, BundleSide, CheckpointSide, Opened
+from ganexport.comparison.sizes import (
+    compare_at_sizes,
+    latents_at,
+    problems_at_sizes,
+    sizes_from_texts,
+    worst_comparison,
+)
 from ganexport.eager import eager_outputs
 from ganexport.gate import verdict_against_golden
 from ganexport.golden import GoldenSamples
@@ -320,11 +330,49 @@ def test_the_batcher_keeps_sizes_apart(unet: tuple[Path, Source]) -> None:
 # The neighbours
 
 
-def test_diff_says_that_it_compares_fixed_sizes(unet: tuple[Path, Source]) -> None:
+def test_diff_compares_at_every_size_and_sees_a_fault_at_one_of_them(unet: tuple[Path, Source]) -> None:
     bundle = read_bundle(unet[0])
-    side = BundleSide(bundle, bundle.variant("fp32"))
-    with pytest.raises(InputError, match="height and width of 'photo' vary"):
-        compare(side, side, seed=0, latents=2)
+    a, b = CheckpointSide(unet[0], source_with_sizes(unet[1])), BundleSide(bundle, bundle.variant("fp32"))
+    pixels = BundleSide(bundle, bundle.variant("fp32-uint8"))
+    sizes = sizes_from_texts((), a.spec)
+    counts = latents_at(sizes, 4, chosen=False)
+    assert len(sizes) == 4
+    for other, bound in ((b, 1e-5), (pixels, 0.5 + 1e-3)):
+        found = compare_at_sizes(a, other, sizes, counts)
+        assert [c.size for c in found] == list(sizes)
+        assert not any(c.problems(bound, None) for c in found)
+        assert all(c.outputs[0].worst[0].a.shape == (3, *c.size) for c in found if c.size)
+
+    class WrongWhenWide(BundleSide):
+        @contextlib.contextmanager
+        def opened(self, device: str, batch: int) -> Iterator[Opened]:
+            with super().opened(device, batch) as right:
+
+                def run(inputs: Arrays) -> Arrays:
+                    wide = inputs["photo"].shape[3] > inputs["photo"].shape[2]
+                    return {
+                        n: np.asarray(x, np.float32) + np.float32(0.01 * wide) for n, x in right.run(inputs).items()
+                    }
+
+                yield Opened(run, right.where)
+
+    found = compare_at_sizes(a, WrongWhenWide(bundle, b.variant), sizes, counts)
+    problems = problems_at_sizes(found, [c.problems(1e-5, None) for c in found])
+    wide = [c for c in found if c.size and c.size[1] > c.size[0]]
+    assert len(wide) == 1
+    assert problems
+    assert all(problem.startswith(f"{wide[0].size_label}: image: ") for problem in problems)
+    assert worst_comparison(found, "image") is wide[0]
+    report = text_from_comparisons(found, a, b)
+    assert all(c.size_label in report for c in found)
+    said = json_from_comparisons(found, problems, None)
+    assert [tuple(one["size"]) for one in said["sizes"]] == list(sizes)
+    with pytest.raises(InputError, match="height and width vary"):
+        compare(a, b, latents=2)
+    with pytest.raises(InputError, match=r"size that the network does not take[\s\S]*height 48, width 64"):
+        sizes_from_texts(("50x64",), a.spec)
+    with pytest.raises(InputError, match=r"HEIGHTxWIDTH\s+got: +64"):
+        sizes_from_texts(("64",), a.spec)
 
 
 def test_a_parity_fault_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     "--seed", default=0, show_default=True, type=click.IntRange(0, 2**64 - 1), help="Their seed, the same for both."
 )
 @click.option("--first", default=0, show_default=True, type=click.IntRange(0, 2**64 - 1), help="Index of the first.")
+@click.option(
+    "--size",
+    "sizes",
+    multiple=True,
+    metavar="HxW",
+    help="Where height and width vary: those to compare at, all latents at each; may be given again. [default: those "
+    "that an export is proven at, all latents at the first and fewer at the others]",
+)
 @click.option("--device", default="cpu", show_default=True, help="Where graphs and PyTorch run: cpu, cuda or cuda:N.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE.png", help="A picture of the worst cases."
@@ -51,6 +59,7 @@ def command(
     latents: int,
     seed: int,
     first: int,
+    sizes: tuple[str, ...],
     device: str,
     output: Path | None,
     keep: int,
@@ -72,11 +81,19 @@ def command(
       ganexport diff digits.gan :int8 -o worst.png
       ganexport diff runs/digits digits.gan:fp16 --floor psnr=55
       ganexport diff digits-1000.gan digits-2000.gan -n 4096 --seed 7 --json
+      ganexport diff unet.gan :int8 --size 256x256 --size 720x1280 -n 16
     """
-    from ganexport.comparison.comparison import compare, require_picture
+    from ganexport.comparison.comparison import require_picture
     from ganexport.comparison.picture import png_from_comparison
-    from ganexport.comparison.report import json_from_comparison, text_from_comparison
+    from ganexport.comparison.report import json_from_comparisons, text_from_comparisons
     from ganexport.comparison.side import side_from_text
+    from ganexport.comparison.sizes import (
+        compare_at_sizes,
+        latents_at,
+        problems_at_sizes,
+        sizes_from_texts,
+        worst_comparison,
+    )
     from ganruntime.errors import InputError
     from ganruntime.files import write_atomically
 
@@ -87,20 +104,23 @@ def command(
     side_a = side_from_text(a)
     side_b = side_from_text(b, side_a)
     shown = require_picture(side_a.spec) if output is not None else None
-    with progress_bar(latents, "comparing") as progress:
-        found = compare(
-            side_a, side_b, latents=latents, seed=seed, first=first, device=device, keep=keep, progress=progress
+    at = sizes_from_texts(sizes, side_a.spec)
+    counts = latents_at(at, latents, chosen=bool(sizes))
+    with progress_bar(sum(counts), "comparing") as progress:
+        found = compare_at_sizes(
+            side_a, side_b, at, counts, seed=seed, first=first, device=device, keep=keep, progress=progress
         )
-    problems = found.problems(bound, held_to)
+    problems = problems_at_sizes(found, [comparison.problems(bound, held_to) for comparison in found])
     written = str(output) if output is not None else None
     click.echo(
-        json.dumps(json_from_comparison(found, problems, written), indent=2)
+        json.dumps(json_from_comparisons(found, problems, written), indent=2)
         if as_json
-        else text_from_comparison(found, side_a, side_b)
+        else text_from_comparisons(found, side_a, side_b)
     )
     if output is not None and shown is not None:
-        (pictured,) = (o for o in found.outputs if o.tensor.name == shown.name)
-        write_atomically(output, png_from_comparison(found, pictured))
+        worst = worst_comparison(found, shown.name)
+        (pictured,) = (o for o in worst.outputs if o.tensor.name == shown.name)
+        write_atomically(output, png_from_comparison(worst, pictured))
         click.echo(f"written: {output}", err=as_json)
     if problems and not as_json:
         click.echo("\n".join(["", *problems]))

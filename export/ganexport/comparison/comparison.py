@@ -22,6 +22,7 @@ from ganexport.pixels import Comparison as PixelComparison
 from ganexport.probes import probe_inputs
 from ganruntime import noise
 from ganruntime.errors import InputError
+from ganruntime.sizes import Size, size_text, spec_at, varying_inputs
 from ganruntime.spec import GeneratorSpec, Image, TensorSpec
 
 _LARGEST_CHUNK = 64
@@ -69,6 +70,7 @@ class Comparison:
 
     in_levels: one side or both give pixels, so images were compared as levels of 255: those of a side that gives values
         are not rounded, and a pixel that was rounded rightly is at most half a level away.
+    size: where height and width vary, the one that was compared.
     """
 
     label_a: str
@@ -80,6 +82,11 @@ class Comparison:
     latents: int
     outputs: tuple[OutputComparison, ...]
     in_levels: bool = False
+    size: Size | None = None
+
+    @property
+    def size_label(self) -> str:
+        return "" if self.size is None else size_text(self.size)
 
     def problems(self, bound: float | None, floors: Floors | None) -> list[str]:
         """What does not hold of what was asked, a sentence each.
@@ -109,6 +116,7 @@ def compare(
     device: str = "cpu",
     keep: int = 8,
     progress: Callable[[int], None] | None = None,
+    size: Size | None = None,
 ) -> Comparison:
     """Runs both sides over inputs `first` … `first + latents - 1` of `seed` and holds B against A.
 
@@ -118,16 +126,21 @@ def compare(
     Args:
         keep: how many of the worst cases to keep, with both outputs.
         progress: called with the number of latents that both have just run.
+        size: where height and width vary, those to compare at.
 
     Raises:
-        InputError: the two do not take and give the same, or the range of indices ends after the last one.
+        InputError: the two do not take and give the same, the size is missing or does not fit, or the range of indices
+            ends after the last one.
         BackendError, MissingDependencyError, BundleError: a side cannot run here.
     """
     require_comparable(a, b)
+    if size is None and varying_inputs(a.spec):
+        raise InputError(f"{a.label}: height and width vary", expected="the size to compare at")
     noise.require_range(seed, first, latents)
     in_levels = a.gives_pixels or b.gives_pixels
-    levels = PixelComparison.in_levels(a.spec)
-    spec = levels.spec if in_levels else a.spec
+    contract = spec_at(a.spec, size)
+    levels = PixelComparison.in_levels(contract)
+    spec = levels.spec if in_levels else contract
     chunk = chunk_rows(spec)
     meters = {t.name: ParityMeter(t, structure=True) for t in spec.outputs}
     worst: dict[str, list[_Kept]] = {t.name: [] for t in spec.outputs}
@@ -149,7 +162,7 @@ def compare(
                 progress(count)
         where_a, where_b = side_a.where, side_b.where
     outputs = tuple(_output(t, meters[t.name], worst[t.name]) for t in spec.outputs)
-    return Comparison(a.label, b.label, where_a, where_b, seed, first, latents, outputs, in_levels)
+    return Comparison(a.label, b.label, where_a, where_b, seed, first, latents, outputs, in_levels, size)
 
 
 def comparison_inputs(spec: GeneratorSpec, seed: int, first: int, count: int) -> Arrays:

@@ -7,7 +7,6 @@ from dataclasses import fields
 
 from ganexport.comparison.side import Side
 from ganruntime.errors import InputError
-from ganruntime.sizes import varying_inputs
 from ganruntime.spec import GeneratorSpec, TensorSpec
 
 
@@ -16,14 +15,6 @@ def require_comparable(a: Side, b: Side) -> None:
 
     Names, provenance and the order of tensors may differ: two steps of one training are to be compared.
     """
-    for side in (a, b):
-        varying = varying_inputs(side.spec)
-        if varying:
-            raise InputError(
-                f"{side.label} cannot be compared: the height and width of {varying[0].name!r} vary",
-                expected="fixed heights and widths",
-                remedy="ganexport verify compares it with its network, at several sizes",
-            )
     found = list(differences(a.spec, b.spec))
     if found:
         raise InputError(

@@ -101,6 +101,7 @@ def _heading(
     comparison: Comparison, output: OutputComparison, factor: int, gaps: list[NDArray[np.float64]]
 ) -> list[tuple[str, tuple[int, int, int]]]:
     last = comparison.first + comparison.latents - 1
+    at_size = f" at {comparison.size_label}" if comparison.size is not None else ""
     whites = f"white in |A - B| x {factor:,} is a difference of {100 / factor:.3g} % of the range"
     if max(float(gap.max()) for gap in gaps) * factor > 1:
         whites += " or more"
@@ -108,7 +109,7 @@ def _heading(
         (f"A   {comparison.label_a}   {comparison.where_a}", _INK),
         (f"B   {comparison.label_b}   {comparison.where_b}", _INK),
         (
-            f"{output.tensor.name}: the worst {len(output.worst)} of {comparison.latents:,} latents, seed "
+            f"{output.tensor.name}{at_size}: the worst {len(output.worst)} of {comparison.latents:,} latents, seed "
             f"{comparison.seed}, indices {comparison.first} to {last}",
             _FAINT,
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from ganexport.comparison.comparison import Comparison, OutputComparison
@@ -13,13 +14,25 @@ from ganexport.tables import table
 from ganruntime.spec import Image, Label, Latent, Noise, Scalar
 
 
-def text_from_comparison(comparison: Comparison, a: Side, b: Side) -> str:
+def text_from_comparisons(comparisons: Sequence[Comparison], a: Side, b: Side) -> str:
+    """The comparison of two sides, at each of its sizes where height and width vary."""
+    found = comparisons[0]
+    lines = [
+        f"A  {found.label_a}: {found.where_a}",
+        f"B  {found.label_b}: {found.where_b}",
+        *(["images as levels of 255, for a side gives pixels"] if found.in_levels else []),
+    ]
+    for comparison in comparisons:
+        if comparison.size is not None:
+            lines += ["", comparison.size_label]
+        lines += _at_one_size(comparison, a, b)
+    return "\n".join(lines)
+
+
+def _at_one_size(comparison: Comparison, a: Side, b: Side) -> list[str]:
     last = comparison.first + comparison.latents - 1
     lines = [
-        f"A  {comparison.label_a}: {comparison.where_a}",
-        f"B  {comparison.label_b}: {comparison.where_b}",
         f"{comparison.latents:,} latents, seed {comparison.seed}, indices {comparison.first} to {last}",
-        *(["images as levels of 255, for a side gives pixels"] if comparison.in_levels else []),
         "",
     ]
     columns = [_figures(output) for output in comparison.outputs]
@@ -30,8 +43,7 @@ def text_from_comparison(comparison: Comparison, a: Side, b: Side) -> str:
     lines.append(table(rows, header, frozenset(range(1, len(header)))))
     for output in comparison.outputs:
         lines += ["", *_worst(comparison, output)]
-    again = _draw_again(comparison, a, b)
-    return "\n".join([*lines, *again])
+    return [*lines, *_draw_again(comparison, a, b)]
 
 
 def _figures(output: OutputComparison) -> dict[str, str]:
@@ -88,7 +100,25 @@ def _draw_again(comparison: Comparison, a: Side, b: Side) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def json_from_comparison(comparison: Comparison, problems: list[str], picture: str | None) -> dict[str, Any]:
+def json_from_comparisons(
+    comparisons: Sequence[Comparison], problems: list[str], picture: str | None
+) -> dict[str, Any]:
+    """One object; where height and width vary, with a list `sizes` of what else there is, in place of it."""
+    said = [_json(comparison) for comparison in comparisons]
+    end = {"problems": problems, "picture": picture}
+    if comparisons[0].size is None:
+        return said[0] | end
+    shared = ("a", "b", "seed", "first", "in_levels")
+    return {
+        **{key: said[0][key] for key in shared},
+        "sizes": [
+            {"size": comparison.size, **{key: value for key, value in one.items() if key not in shared}}
+            for comparison, one in zip(comparisons, said, strict=True)
+        ],
+    } | end
+
+
+def _json(comparison: Comparison) -> dict[str, Any]:
     return {
         "a": {"name": comparison.label_a, "where": comparison.where_a},
         "b": {"name": comparison.label_b, "where": comparison.where_b},
@@ -97,8 +127,6 @@ def json_from_comparison(comparison: Comparison, problems: list[str], picture: s
         "latents": comparison.latents,
         "in_levels": comparison.in_levels,
         "outputs": {output.tensor.name: _output_json(comparison, output) for output in comparison.outputs},
-        "problems": problems,
-        "picture": picture,
     }
 
 

@@ -15,6 +15,7 @@ from ganexport.source import Source
 from ganruntime.bundle import Bundle, Variant, read_bundle
 from ganruntime.bundle.manifest import MANIFEST_NAME
 from ganruntime.errors import InputError
+from ganruntime.sizes import varying_inputs
 from ganruntime.spec import GeneratorSpec
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -129,6 +130,10 @@ def side_from_text(text: str, beside: Side | None = None) -> Side:
     source = generator_from_checkpoint(path)
     if variant is not None:
         raise InputError(f"{path} is a checkpoint, and has no variants", got=f":{variant}", remedy=f"say {path} alone")
+    if varying_inputs(source.spec):
+        from ganexport.program.size_search import source_with_sizes
+
+        source = source_with_sizes(source)  # as an export finds them: which sizes it takes, and what it makes of them
     return CheckpointSide(path, source)
 
 

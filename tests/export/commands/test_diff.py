@@ -13,6 +13,7 @@ import onnx
 import PIL.Image
 import pytest
 from command_line import Ganexport
+from picture_bundles import write_painter
 
 from ganexport.bundling import Exported
 from ganruntime.bundle import Variant, bundle_changed, read_bundle
@@ -210,3 +211,23 @@ def test_options_that_do_not_fit_are_refused_before_anything_runs(
         assert said in answer.err, answer.err
         assert answer.out == ""
     assert ganexport("diff", lively_bundle, lively_bundle, "-n", -3).code == 2
+
+
+def test_where_height_and_width_vary_it_compares_at_several_sizes(ganexport: Ganexport, tmp_path: Path) -> None:
+    painter = write_painter(tmp_path / "painter.gan")
+    answer = ganexport("diff", painter, painter, "-n", 4, "--json")
+    assert answer.code == 0, answer.err
+    table = json.loads(answer.out)
+    assert table["sizes"][0]["size"] == [64, 64]
+    assert len(table["sizes"]) == 4
+    again = ganexport(
+        "diff", painter, painter, "-n", 3, "--size", "8x6", "--size", "4x10", "-o", tmp_path / "w.png", "--bound", 0
+    )
+    assert again.code == 0, again.err
+    assert "height 8, width 6" in again.out
+    assert "height 4, width 10" in again.out
+    assert PIL.Image.open(tmp_path / "w.png").size[0] > 0
+    for size, message in (("7x6", "size that the network does not take"), ("8", "HEIGHTxWIDTH")):
+        answer = ganexport("diff", painter, painter, "--size", size)
+        assert answer.code not in (0, None)
+        assert message in answer.err
