@@ -4,17 +4,19 @@ What was named is what runs, or there is an error. What was left to `auto` is ch
 
 1. The device: a GPU where ONNX Runtime has one, or where TensorRT is installed and the bundle has a verified engine;
    else the CPU.
-2. The backend: of those that are installed and run on that device, the first with a verdict of its own for that kind of
+2. Backend, variant, threads and streams: those that `ganexport tune` measured to be the fastest on this machine, where
+   the bundle has such a record and it fits what was named (`ganruntime.tuning`). Without one:
+3. The backend: of those that are installed and run on that device, the first with a verdict of its own for that kind of
    device that holds; else the first with a variant that was verified elsewhere, and `why` says so. A device is never
    changed to suit a backend.
-3. The variant: the first in the bundle's order of preference that was verified.
+4. The variant: the first in the bundle's order of preference that was verified.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -23,26 +25,47 @@ from ganruntime.bundle import Bundle, Variant
 from ganruntime.errors import BackendError, InputError, MissingDependencyError
 from ganruntime.sessions.base import Session
 from ganruntime.sessions.devices import gpu_count, parse_device
+from ganruntime.tuning import Asked, Tuned, tuned_for
 
 # In the order of preference; `auto` goes down it.
 BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
 _KINDS = {"onnxruntime": ("cpu", "cuda"), "openvino": ("cpu",), "tensorrt": ("cuda",)}
+# What can be set of a backend on the CPU.
+SETTINGS = {"onnxruntime": ("threads",), "openvino": ("threads", "streams")}
 _EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino", "tensorrt": "trt"}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen: `device_why` and `backend_why` are for people, and stand in `Generator.describe()`."""
+    """What was chosen: `device_why`, `backend_why` and `tuning` are for people, and stand in `Generator.describe()`.
+
+    threads, streams: those that were named, or those of a tuning; None where the session has its default.
+    """
 
     backend: str
     device: str
     variant: Variant
     device_why: str
     backend_why: str
+    threads: int | None = None
+    streams: int | None = None
+    tuning: Mapping[str, Any] = field(default_factory=dict)
 
 
-def choose(bundle: Bundle, device: str, backend: str, precision: str) -> Choice:
+def choose(
+    bundle: Bundle,
+    device: str,
+    backend: str,
+    precision: str,
+    *,
+    threads: int | None = None,
+    streams: int | None = None,
+    tuning: str = "throughput",
+) -> Choice:
     """Decides what a load runs; imports a backend only to ask for its devices, and opens nothing.
+
+    Args:
+        tuning: the objective of a record that is taken: `throughput` or `latency`; `off` takes none.
 
     Raises:
         InputError: an argument names nothing that there is.
@@ -51,11 +74,36 @@ def choose(bundle: Bundle, device: str, backend: str, precision: str) -> Choice:
     """
     if backend not in BACKENDS:
         raise InputError(f"{backend!r} is not a backend", expected=", ".join(BACKENDS))
+    for name, count in (("threads", threads), ("streams", streams)):
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+            raise InputError(f"{name} is not a count", got=repr(count), expected="an integer >= 1")
+    if device != "auto":
+        chosen, why = device, "asked for"
+    else:
+        chosen, why = chosen_device(bundle) if backend == "auto" else _device_of(backend)
+    kind, _ = parse_device(chosen)
+    asked = Asked(backend, precision, threads, streams)
+    tuned = tuned_for(bundle, chosen, tuning, asked, backends_of(kind))
+    if tuned.pick is not None:
+        return _tuned_choice(bundle, chosen, why, backend, tuned)
     if backend != "auto":
-        chosen, why = _device_of(backend) if device == "auto" else (device, "asked for")
-        return Choice(backend, chosen, _variant_of(bundle, backend, chosen, precision), why, "asked for")
-    chosen, why = _best_device(bundle) if device == "auto" else (device, "asked for")
-    return _best_backend(bundle, chosen, precision, why)
+        found = Choice(backend, chosen, _variant_of(bundle, backend, chosen, precision), why, "asked for")
+    else:
+        found = _best_backend(bundle, chosen, precision, why)
+    return replace(found, threads=threads, streams=streams, tuning=tuned.about)
+
+
+def _tuned_choice(bundle: Bundle, device: str, device_why: str, backend: str, tuned: Tuned) -> Choice:
+    pick = tuned.pick
+    assert pick is not None
+    variant = _variant_of(bundle, pick.backend, device, pick.variant)
+    why = "asked for" if backend != "auto" else tuned.why
+    return Choice(pick.backend, device, variant, device_why, why, pick.threads, pick.streams, tuned.about)
+
+
+def backends_of(kind: str) -> dict[str, bool]:
+    """{backend: whether it is installed} of those that run on a kind of device, `cpu` or `cuda`."""
+    return {name: installed(name) for name, kinds in _KINDS.items() if kind in kinds}
 
 
 def candidates(bundle: Bundle, format: str, precision: str, backend: str | None = None) -> list[Variant]:
@@ -73,7 +121,7 @@ def candidates(bundle: Bundle, format: str, precision: str, backend: str | None 
     variants = [v for v in bundle.manifest.variants if v.format == format]
     # Pixels are given to those who ask: by the variant's name, or with a view that has no other (`ganruntime.heads`).
     variants = [v for v in variants if v.output == "float" or v.name == precision] or variants
-    statuses = {v.name: status_for(v, backend) for v in variants}
+    statuses = {v.name: v.status_by(backend) for v in variants}
     listed = ", ".join(f"{v.name} ({statuses[v.name]})" for v in variants) or "none"
     if precision == "auto":
         verified = [v for v in variants if statuses[v.name] == "verified"]
@@ -89,15 +137,6 @@ def candidates(bundle: Bundle, format: str, precision: str, backend: str | None 
         remedy = f"ganexport inspect {bundle.path}"
         raise InputError(f"{bundle.path} has no {format} variant {precision!r}", got=listed, remedy=remedy)
     return named
-
-
-def status_for(variant: Variant, backend: str | None) -> str:
-    """`Variant.status` as it concerns one backend: by its own verdicts where it has any, else by everybody's.
-
-    What fails in one backend may hold in another, and the other way round.
-    """
-    own = tuple(v for v in variant.verdicts if v.backend == backend)
-    return replace(variant, verdicts=own).status if own else variant.status
 
 
 def installed(backend: str) -> bool:
@@ -117,7 +156,8 @@ def _device_of(backend: str) -> tuple[str, str]:
     return best_device()
 
 
-def _best_device(bundle: Bundle) -> tuple[str, str]:
+def chosen_device(bundle: Bundle) -> tuple[str, str]:
+    """(device, why): what a load with nothing named runs on."""
     why = "no backend for a GPU is installed"
     if installed("onnxruntime"):
         device, why = _device_of("onnxruntime")
@@ -167,18 +207,18 @@ def _best_backend(bundle: Bundle, device: str, precision: str, device_why: str) 
 def _verified_there(bundle: Bundle, backend: str, kind: str, precision: str) -> bool:
     """Whether the variant that this backend would take has a verdict by it, on such a device, that holds."""
     try:
-        variant = candidates(bundle, _format_of(backend), precision, backend)[0]
+        variant = candidates(bundle, format_of(backend), precision, backend)[0]
     except (BackendError, InputError):
         return False
     return any(v.passed and v.backend == backend and v.device.partition(":")[0] == kind for v in variant.verdicts)
 
 
 def _variant_of(bundle: Bundle, backend: str, device: str, precision: str) -> Variant:
-    variants = candidates(bundle, _format_of(backend), precision, backend)
+    variants = candidates(bundle, format_of(backend), precision, backend)
     if backend != "tensorrt":
         return variants[0]
     from ganruntime.sessions.cuda import gpu_from_index
-    from ganruntime.sessions.tensorrt import check_environment, first_that_fits, rebuild_command
+    from ganruntime.sessions.tensorrt_environment import check_environment, first_that_fits, rebuild_command
     from ganruntime.sessions.tensorrt_library import require_tensorrt
 
     variant = first_that_fits(variants, device)
@@ -189,7 +229,8 @@ def _variant_of(bundle: Bundle, backend: str, device: str, precision: str) -> Va
     return variant
 
 
-def _format_of(backend: str) -> str:
+def format_of(backend: str) -> str:
+    """The format of the variants that a backend runs: `tensorrt` for engines, else `onnx`."""
     return "tensorrt" if backend == "tensorrt" else "onnx"
 
 
@@ -202,14 +243,10 @@ def opened_session(
     choice: Choice,
     *,
     buckets: Sequence[int] | None = None,
-    threads: int | None = None,
-    streams: int | None = None,
 ) -> Session:
     """The session of a choice, its buckets not warmed yet. Arguments and errors are those of `ganruntime.load`."""
     sizes = checked_buckets(buckets) if buckets is not None else None
-    for name, count in (("threads", threads), ("streams", streams)):
-        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
-            raise InputError(f"{name} is not a count", got=repr(count), expected="an integer >= 1")
+    threads, streams = choice.threads, choice.streams
     if streams is not None and choice.backend != "openvino":
         raise InputError(f"{choice.backend} has no streams", got=f"streams={streams}", expected='backend="openvino"')
     if choice.backend == "tensorrt":

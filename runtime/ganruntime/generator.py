@@ -44,6 +44,7 @@ def load(
     threads: int | None = None,
     streams: int | None = None,
     output: str = "auto",
+    tuning: str = "throughput",
 ) -> Generator:
     """Opens a bundle, loads one of its variants, and warms every batch bucket.
 
@@ -61,6 +62,9 @@ def load(
             gives the shortest latency; as many as there are threads often gives the highest throughput.
         output: `float`, a variant whose images leave the graph as values; `uint8`, one whose images leave it as pixels,
             which are the same images; `auto` prefers values (`ganruntime.heads` says why).
+        tuning: where backend or precision is `auto`, and `ganexport tune` has measured on this machine, what it found
+            is taken: the fastest for `throughput` or for `latency`. Below fp32 it takes nothing, unless a floor was
+            given to it. `off` takes no notice of it. `Generator.describe()` says what was taken, or why not.
 
     Raises:
         BundleError, SpecError: the bundle is missing, malformed or was changed.
@@ -69,9 +73,10 @@ def load(
         BackendError: the backend or the device cannot run this bundle.
     """
     opened = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
-    choice = choose(bundle_with_output(opened, output), device, backend, precision)
-    session = opened_session(opened, choice, buckets=buckets, threads=threads, streams=streams)
-    generator = Generator(session, why=choice.device_why, backend_why=choice.backend_why)
+    seen = bundle_with_output(opened, output)
+    choice = choose(seen, device, backend, precision, threads=threads, streams=streams, tuning=tuning)
+    session = opened_session(opened, choice, buckets=buckets)
+    generator = Generator(session, why=choice.device_why, backend_why=choice.backend_why, tuning=choice.tuning)
     generator.warm_up()
     return generator
 
@@ -82,9 +87,18 @@ class Generator:
     Made by `load`, or from a session of your own (`ganruntime.sessions.fake` in tests).
     """
 
-    def __init__(self, session: Session, *, why: str = "given", backend_why: str = "given") -> None:
+    def __init__(
+        self,
+        session: Session,
+        *,
+        why: str = "given",
+        backend_why: str = "given",
+        tuning: Mapping[str, Any] | None = None,
+    ) -> None:
         self._session = session
-        self._why = {"device_chosen_because": why, "backend_chosen_because": backend_why}
+        self._why: dict[str, Any] = {"device_chosen_because": why, "backend_chosen_because": backend_why}
+        if tuning is not None:
+            self._why["tuning"] = dict(tuning)
         self._lock = threading.Lock()
         self._outputs: dict[tuple[int, Size | None], Rows] = {}
         self._pid = os.getpid()
@@ -240,7 +254,11 @@ class Generator:
                 self._run(rows, bucket)
 
     def describe(self) -> dict[str, Any]:
-        """What runs where, and why the device and the backend were chosen, as plain data."""
+        """What runs where, and why the device and the backend were chosen, as plain data.
+
+        `tuning` says whether the bundle's record of what is fastest on this machine was used, when it was made and what
+        it measured, or why it was not.
+        """
         return {"generator": self.spec.name} | self._session.describe() | self._why
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from small_bundles import verdict, write_small_bundle
 import ganruntime
 from ganruntime import choice as module
 from ganruntime.bundle import Variant, bundle_changed, read_bundle
-from ganruntime.choice import candidates, choose, installed, status_for
+from ganruntime.choice import candidates, choose, installed
 from ganruntime.errors import BackendError, InputError, MissingDependencyError
 from ganruntime.sessions import onnxruntime as ort_module
 
@@ -124,10 +124,10 @@ def test_a_gpu_without_a_backend_for_it_is_an_error_of_the_backend(machine: Any,
 def test_a_variants_status_is_by_a_backends_own_verdicts_first() -> None:
     failed = replace(by_ort, passed=False)
     variant = Variant("v", "fp32", "onnx", "m", (failed, by_openvino))
-    assert [status_for(variant, b) for b in (None, "onnxruntime", "openvino", "other")] == [
+    assert [variant.status_by(b) for b in (None, "onnxruntime", "openvino", "other")] == [
         "failed", "failed", "verified", "failed",
     ]  # fmt: skip
-    assert status_for(Variant("v", "fp32", "onnx", "m"), "onnxruntime") == "unverified"
+    assert Variant("v", "fp32", "onnx", "m").status_by("onnxruntime") == "unverified"
 
 
 def test_candidates_go_by_the_backend(tmp_path: Path) -> None:

@@ -13,12 +13,8 @@ from typing import Any
 
 from ganruntime import __version__
 from ganruntime.cores import usable_cores
+from ganruntime.machine import cpu_field, instruction_sets
 
-# Those that decide how fast a float32 or int8 product is.
-_INSTRUCTION_SETS = (
-    "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni",
-    "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "bf16", "sve", "sve2",
-)  # fmt: skip
 _LIBRARIES = (
     "numpy", "pillow", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt",
     "scikit-learn", "matplotlib",
@@ -34,9 +30,9 @@ def environment() -> dict[str, Any]:
     return {
         "time_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": {
-            "model": _cpu_field("model name") or platform.processor() or None,
+            "model": cpu_field("model name") or platform.processor() or None,
             "architecture": platform.machine(),
-            "instruction_sets": _instruction_sets(),
+            "instruction_sets": instruction_sets(),
             "cores_online": os.cpu_count(),
             "cores_usable": usable_cores(),
             "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
@@ -120,19 +116,6 @@ def _text(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace").strip() or None
     except OSError:
         return None
-
-
-def _cpu_field(field: str) -> str | None:
-    for line in (_text(Path("/proc/cpuinfo")) or "").splitlines():
-        name, colon, value = line.partition(":")
-        if colon and name.strip() == field:
-            return value.strip() or None
-    return None
-
-
-def _instruction_sets() -> list[str]:
-    flags = set((_cpu_field("flags") or _cpu_field("Features") or "").split())
-    return [name for name in _INSTRUCTION_SETS if name in flags]
 
 
 def _memory_bytes() -> int | None:

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "precision": ("precision", "Add fp16, bf16 or int8 to a bundle, proven against fp32."),
     "to-trt": ("to_trt", "Build TensorRT engines for this GPU into a bundle."),
     "verify": ("verify", "Prove a bundle over a thousand latents and five batch sizes."),
+    "tune": ("tune", "Measure what is fastest on this machine, and record it in the bundle."),
     "inspect": ("inspect", "Say what a bundle is, takes and gives, with sizes and verdicts."),
     "diff": ("diff", "Compare bundles, variants or checkpoints on the same latents."),
     "generate": ("generate", "Draw images: files, tar shards, an array, or a sheet."),

@@ -10,6 +10,7 @@ from ganruntime.bundle.manifest import (
     Verdict,
 )
 from ganruntime.bundle.reader import Bundle, read_bundle
+from ganruntime.bundle.tuning import Machine, Pick, Tuning, Untuned
 from ganruntime.bundle.writer import BundleDraft, bundle_changed, bundle_written
 
 __all__ = [
@@ -19,7 +20,11 @@ __all__ = [
     "EngineRecord",
     "FileRecord",
     "GoldenRecord",
+    "Machine",
     "Manifest",
+    "Pick",
+    "Tuning",
+    "Untuned",
     "Variant",
     "Verdict",
     "bundle_changed",

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
+from ganruntime.bundle.fields import integer as _integer
+from ganruntime.bundle.fields import mapping as _mapping
+from ganruntime.bundle.fields import number as _number
+from ganruntime.bundle.fields import require as _require
+from ganruntime.bundle.fields import string as _string
+from ganruntime.bundle.fields import table as _table
+from ganruntime.bundle.fields import tuple_of as _tuple
+from ganruntime.bundle.tuning import Tuning
 from ganruntime.errors import BundleFormatError
-from ganruntime.roles import SIDE_LIMIT, is_text
+from ganruntime.roles import SIDE_LIMIT
 from ganruntime.spec import GeneratorSpec
 from ganruntime.strict_json import strict_loads
 
@@ -28,50 +35,6 @@ _VARIANT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-+]{0,127}\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
 T = TypeVar("T")
-
-
-def _require(holds: bool, where: str, problem: str, *, got: object = None, expected: object = None) -> None:
-    if not holds:
-        raise BundleFormatError(f"{where}: {problem}", got=got, expected=expected)
-
-
-def _string(value: object, where: str) -> str:
-    _require(is_text(value), where, "is not a string", got=repr(value)[:80])
-    return str(value)
-
-
-def _integer(value: object, where: str, least: int = 0, most: int = (1 << 63) - 1) -> int:
-    ok = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-    _require(ok, where, f"is not an integer in [{least}, {most}]", got=repr(value)[:80])
-    return int(value)  # type: ignore[call-overload, no-any-return]
-
-
-def _number(value: object, where: str) -> float:
-    try:
-        ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # an integer beyond the largest float
-        ok = False
-    _require(ok, where, "is not a finite number", got=repr(value)[:80])
-    return float(value)  # type: ignore[arg-type]
-
-
-def _table(value: object, where: str, known: set[str], optional: frozenset[str] = frozenset()) -> dict[str, Any]:
-    _require(isinstance(value, dict), where, "is not a JSON object", got=repr(value)[:80])
-    table: dict[str, Any] = dict(value)  # type: ignore[call-overload]
-    extra, missing = sorted(set(table) - known), sorted(known - optional - set(table))
-    _require(not extra, where, "has a key that is not known", got=extra, expected=sorted(known))
-    _require(not missing, where, "lacks a key", got=sorted(table), expected=missing)
-    return table
-
-
-def _tuple(value: object, where: str, read: Callable[[object, str], T]) -> tuple[T, ...]:
-    _require(isinstance(value, (list, tuple)), where, "is not a list", got=repr(value)[:80])
-    return tuple(read(item, f"{where}[{i}]") for i, item in enumerate(value))  # type: ignore[arg-type, var-annotated]
-
-
-def _mapping(value: object, where: str, read: Callable[[object, str], T]) -> dict[str, T]:
-    _require(isinstance(value, Mapping), where, "is not a JSON object", got=repr(value)[:80])
-    return {_string(k, where): read(v, f"{where}.{k}") for k, v in value.items()}  # type: ignore[attr-defined]
 
 
 def file_name(value: object, where: str) -> str:
@@ -254,6 +217,14 @@ class Variant:
             return "failed"
         return "reference" if all(v.backend == REFERENCE for v in self.verdicts) else "verified"
 
+    def status_by(self, backend: str | None) -> str:
+        """`status` as it concerns one backend: by its own verdicts where it has any, else by everybody's.
+
+        What fails in one backend may hold in another, and the other way round.
+        """
+        own = tuple(v for v in self.verdicts if v.backend == backend)
+        return replace(self, verdicts=own).status if own else self.status
+
     def with_verdict(self, verdict: Verdict) -> Variant:
         """The variant with this verdict, in place of an older one of the same backend and device."""
         kept = tuple(v for v in self.verdicts if v.place != verdict.place)
@@ -280,6 +251,8 @@ class GoldenRecord:
 class Manifest:
     """Everything a bundle says of itself. `reports` is information for people: nothing is computed from it.
 
+    tunings: what was measured to be fastest, on which machine. JSON has the key only where there are any.
+
     Raises:
         BundleFormatError: on construction, where anything is malformed or names a file that is not listed.
     """
@@ -290,9 +263,11 @@ class Manifest:
     golden: GoldenRecord
     preview: str | None = None
     reports: Mapping[str, Any] = field(default_factory=dict)
+    tunings: tuple[Tuning, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "variants", tuple(self.variants))
+        object.__setattr__(self, "tunings", tuple(self.tunings))
         names = [v.name for v in self.variants]
         _require(len(names) > 0, "manifest.variants", "is empty")
         _require(len(set(names)) == len(names), "manifest.variants", "has a name twice", got=names)
@@ -310,6 +285,8 @@ class Manifest:
                 got=sorted(self.files),
                 expected=needed,
             )
+        places = [t.place for t in self.tunings]
+        _require(len(set(places)) == len(places), "manifest.tunings", "has a machine twice, with the same versions")
 
     def variant(self, name: str) -> Variant:
         for v in self.variants:
@@ -329,6 +306,8 @@ class Manifest:
             "preview": self.preview,
             "reports": dict(self.reports),
         }
+        if self.tunings:
+            data["tunings"] = [t.to_json() for t in self.tunings]
         return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
@@ -361,9 +340,9 @@ class Manifest:
                 expected=f"at most {SCHEMA_VERSION}",
                 remedy="pip install --upgrade ganexport",
             )
-        table = _table(
-            data, "manifest", {"format", "schema_version", "spec", "files", "variants", "golden", "preview", "reports"}
-        )
+        known = {"format", "schema_version", "spec", "files", "variants", "golden", "preview", "reports", "tunings"}
+        table = _table(data, "manifest", known, optional=frozenset({"tunings"}))
+        _require(table.get("tunings") != [], "manifest.tunings", "stands only where there are any")
         _require(
             table["preview"] is None or isinstance(table["preview"], str),
             "manifest.preview",
@@ -383,6 +362,7 @@ class Manifest:
             golden=_read(GoldenRecord, table["golden"], "manifest.golden"),
             preview=table["preview"],
             reports=table["reports"],
+            tunings=_tuple(table.get("tunings", []), "manifest.tunings", Tuning.from_json),
         )
 
 

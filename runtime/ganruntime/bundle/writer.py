@@ -13,6 +13,7 @@ from typing import Any
 
 from ganruntime.bundle.manifest import MANIFEST_NAME, FileRecord, GoldenRecord, Manifest, Variant, file_name
 from ganruntime.bundle.reader import read_bundle
+from ganruntime.bundle.tuning import Tuning
 from ganruntime.errors import BundleFormatError, BundleIntegrityError, InputError, OutputError
 from ganruntime.files import folder_written_atomically
 from ganruntime.spec import GeneratorSpec
@@ -29,6 +30,7 @@ class BundleDraft:
         self.golden: GoldenRecord | None = None
         self.preview: str | None = None
         self.reports: dict[str, Any] = {}
+        self.tunings: list[Tuning] = []
 
     def add(self, name: str, data: bytes) -> None:
         """Writes a file of the bundle and records its hash. A file of that name is replaced."""
@@ -47,11 +49,21 @@ class BundleDraft:
         else:
             self.variants = [*self.variants, variant]
 
+    def put_tuning(self, tuning: Tuning) -> None:
+        """Adds a tuning, in place of one of the same machine and versions."""
+        self.tunings = [*(t for t in self.tunings if t.place != tuning.place), tuning]
+
     def manifest(self) -> Manifest:
         if self.golden is None:
             raise BundleFormatError("the bundle has no golden samples")
         return Manifest(
-            self.spec, dict(sorted(self.files.items())), tuple(self.variants), self.golden, self.preview, self.reports
+            self.spec,
+            dict(sorted(self.files.items())),
+            tuple(self.variants),
+            self.golden,
+            self.preview,
+            self.reports,
+            tuple(self.tunings),
         )
 
 
@@ -110,6 +122,7 @@ def bundle_changed(path: Path | str) -> Iterator[BundleDraft]:
             draft.variants = list(bundle.manifest.variants)
             draft.golden, draft.preview = bundle.manifest.golden, bundle.manifest.preview
             draft.reports = dict(bundle.manifest.reports)
+            draft.tunings = list(bundle.manifest.tunings)
             yield draft
 
 

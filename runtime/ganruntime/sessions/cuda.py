@@ -101,7 +101,7 @@ def gpu_from_index(index: int) -> Gpu:
         name=properties.name.decode(errors="replace"),
         compute_capability=f"{properties.major}.{properties.minor}",
         memory_bytes=int(properties.totalGlobalMem),
-        driver_version=_driver_version(),
+        driver_version=driver_version(),
         driver_cuda=_version(driver_cuda),
         runtime_cuda=_version(runtime_cuda),
     )
@@ -212,7 +212,8 @@ def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
-def _driver_version() -> str:
+def driver_version() -> str:
+    """The driver's own version, such as `580.65.06`; `unknown` where the kernel module does not say."""
     try:
         match = _DRIVER_VERSION.search(_DRIVER_FILE.read_text(errors="replace"))
     except OSError:

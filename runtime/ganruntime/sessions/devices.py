@@ -6,7 +6,7 @@ import ctypes
 import re
 import sys
 
-from ganruntime.errors import InputError
+from ganruntime.errors import DeviceError, InputError
 
 
 def parse_device(device: str) -> tuple[str, int]:
@@ -19,11 +19,31 @@ def parse_device(device: str) -> tuple[str, int]:
 
 def gpu_count() -> int:
     """GPUs that the NVIDIA driver shows to this process; 0 without a driver."""
+    driver = _cuda_driver()
+    count = ctypes.c_int(0)
+    if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+def gpu_name(index: int) -> str:
+    """The name of GPU `index` as the driver gives it, such as `NVIDIA H100 80GB HBM3`. Raises `DeviceError`."""
+    driver = _cuda_driver()
+    device, name = ctypes.c_int(0), ctypes.create_string_buffer(256)
+    if (
+        driver is None
+        or driver.cuDeviceGet(ctypes.byref(device), index) != 0
+        or driver.cuDeviceGetName(name, len(name), device) != 0
+    ):
+        raise DeviceError(
+            f"there is no GPU {index}", got=f"{gpu_count()} GPU(s)", remedy="run `nvidia-smi`: it must list the GPU"
+        )
+    return name.value.decode(errors="replace")
+
+
+def _cuda_driver() -> ctypes.CDLL | None:
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
+        return None
+    return driver if driver.cuInit(0) == 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,18 @@ import pytest
 from small_bundles import small_spec
 
 import ganruntime.bundle
-from ganruntime.bundle import EngineRecord, FileRecord, GoldenRecord, Manifest, Variant, Verdict
+from ganruntime.bundle import (
+    EngineRecord,
+    FileRecord,
+    GoldenRecord,
+    Machine,
+    Manifest,
+    Pick,
+    Tuning,
+    Untuned,
+    Variant,
+    Verdict,
+)
 from ganruntime.bundle.manifest import file_name
 from ganruntime.errors import BundleFormatError, SpecError
 from ganruntime.spec import (
@@ -85,6 +97,22 @@ MANIFEST = Manifest(
     reports={"export": {"passes": ["fold_batchnorm"], "seconds": 1.5}},
 )
 
+PICK = Pick("openvino", "fp32", "0" * 64, 2, 2, 64, 17.25, Untuned("onnxruntime", "fp32", 34.5), 5)
+TUNING = Tuning(
+    Machine("cpu", "AMD EPYC", "x86_64", ("avx2", "fma"), 2),
+    {"onnxruntime": "1.31.1", "openvino": "2026.4.1"},
+    "2026-11-26T04:30:00+00:00",
+    40.0,
+    {"throughput": PICK, "latency": replace(PICK, backend="onnxruntime", streams=None, bucket=1, untuned=None)},
+)
+TUNED = replace(
+    MANIFEST,
+    tunings=(
+        TUNING,
+        replace(TUNING, machine=replace(TUNING.machine, device="cuda", gpu="NVIDIA H200", driver="580.65.06")),
+    ),
+)
+
 EVERY_ROLE = GeneratorSpec(
     "every",
     (
@@ -111,6 +139,14 @@ def test_the_bytes_are_those_of_every_release() -> None:
     pinned = (HERE / "manifest.golden.json").read_bytes()
     assert MANIFEST.dumps().encode() == pinned
     assert Manifest.loads(pinned.decode()) == MANIFEST
+
+
+def test_a_tuning_stands_behind_the_same_bytes() -> None:
+    pinned = (HERE / "manifest.tuned.golden.json").read_bytes()
+    assert TUNED.dumps().encode() == pinned
+    assert Manifest.loads(pinned.decode()) == TUNED
+    assert "tunings" not in json.loads(MANIFEST.dumps())
+    assert json.loads(pinned) | {"tunings": 0} == json.loads(MANIFEST.dumps()) | {"tunings": 0}
 
 
 def test_the_order_in_which_a_manifest_was_filled_does_not_show() -> None:
@@ -230,6 +266,7 @@ BEYOND_SCHEMA = (
     "is not of dtype",
     "does not fit 64 bits",
     "surrogate",
+    "has a machine twice",
 )
 
 
@@ -268,11 +305,12 @@ BASES = {"full": plain_manifest(), "roles": plain_manifest(EVERY_ROLE)}
 BASES["sizes"] = changed(
     BASES["full"], ("variants", 0, "verdicts", 0), lambda old: old | {"sizes": [[64, 64], [8, 16]]}
 )
+BASES["tunings"] = json.loads(TUNED.dumps())
 PLACES = [
     (base, path)
     for base, data in BASES.items()
     for path in places(data)
-    if base == "full" or path[:1] == ("spec",) or "sizes" in path
+    if base == "full" or path[:1] == ("spec",) or "sizes" in path or "tunings" in path
 ]
 
 
@@ -318,6 +356,66 @@ def test_sizes_that_are_none_are_refused(sizes: Any) -> None:
     data = changed(BASES["full"], ("variants", 0, "verdicts", 0), lambda old: old | {"sizes": sizes})
     assert not VALIDATOR.is_valid(data)
     assert "verdict.sizes" in is_read(data)
+
+
+def set_in_tuning(*path: Any, to: Any) -> Any:
+    return changed(BASES["tunings"], ("tunings", 0, *path), lambda _: to)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        BASES["full"] | {"tunings": []},
+        BASES["full"] | {"tunings": None},
+        set_in_tuning("machine", "device", to="cpu:0"),
+        set_in_tuning("machine", "cores", to=0),
+        set_in_tuning("machine", "cores", to=65_537),
+        set_in_tuning("machine", "instruction_sets", to="avx2"),
+        set_in_tuning("versions", "openvino", to=1),
+        set_in_tuning("time_utc", to="yesterday"),
+        set_in_tuning("time_utc", to="2026-11-26T04:30:00+00:00\n"),
+        set_in_tuning("time_utc", to="2026-11-26T04:30:00+01:00"),
+        set_in_tuning("floor_psnr_db", to="40"),
+        set_in_tuning("picks", to={}),
+        set_in_tuning("picks", "throughput", to=None),
+        set_in_tuning("picks", "throughput", "file_sha256", to="0" * 63),
+        set_in_tuning("picks", "throughput", "threads", to=0),
+        set_in_tuning("picks", "throughput", "threads", to=10**9),
+        set_in_tuning("picks", "throughput", "streams", to=1.5),
+        set_in_tuning("picks", "throughput", "bucket", to=0),
+        set_in_tuning("picks", "throughput", "milliseconds", to=0),
+        set_in_tuning("picks", "throughput", "milliseconds", to=-1),
+        set_in_tuning("picks", "throughput", "untuned", to={}),
+        set_in_tuning("picks", "throughput", "untuned", "milliseconds", to=0),
+        set_in_tuning("picks", "throughput", "configurations", to=0),
+    ],
+)  # fmt: skip
+def test_tunings_that_both_refuse(data: Any) -> None:
+    assert not VALIDATOR.is_valid(data)
+    assert any(place in is_read(data) for place in ("tuning", "machine", "pick", "untuned"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        set_in_tuning("floor_psnr_db", to=None),
+        set_in_tuning("picks", "throughput", "threads", to=None),
+        set_in_tuning("picks", "throughput", "untuned", to=None),
+        set_in_tuning("picks", "throughput", "variant", to="no such variant"),  # of a time when there was one
+        set_in_tuning("versions", to={}),
+    ],
+)
+def test_tunings_that_both_take(data: Any) -> None:
+    VALIDATOR.validate(data)
+    assert is_read(data) == ""
+
+
+def test_a_machine_is_tuned_once_for_the_same_versions() -> None:
+    twice = copy.deepcopy(BASES["tunings"])
+    twice["tunings"].append(twice["tunings"][0])
+    assert "has a machine twice" in is_read(twice)
+    twice["tunings"][-1] = twice["tunings"][-1] | {"versions": {"openvino": "2027.0.0"}}
+    assert is_read(twice) == ""
 
 
 def set_at(*path: Any, to: Any) -> Any:
