@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganruntime.errors import InputError, MissingDependencyError, OutputError
-from ganruntime.files import output_error, write_atomically
+from ganruntime.files import file_written_atomically, write_atomically
 from ganruntime.images import pil_from_image, sheet_from_images
 from ganruntime.writers import require_file_name
 
@@ -115,7 +114,11 @@ def import_ffmpeg() -> ModuleType:
 
 
 def _write_mp4(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
-    """H.264 in 4:2:0, which plays everywhere and wants even sides: an odd one is repeated once."""
+    """H.264 in 4:2:0, which plays everywhere and wants even sides: an odd one is repeated once.
+
+    The program that imageio-ffmpeg brings is started here: `imageio_ffmpeg.write_frames` is silent about an ffmpeg that
+    could not write its file (0.8.1, on a full disk).
+    """
     ffmpeg = import_ffmpeg()
     if frames.shape[3] == 4:
         raise InputError("an MP4 has no transparency", remedy="-o NAME.gif")
@@ -123,19 +126,19 @@ def _write_mp4(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
     frames = np.pad(frames, odd, "edge")
     if frames.shape[3] == 1:
         frames = frames.repeat(3, axis=3)
-    partial = path.parent / f".{path.stem}.partial-{os.getpid()}.mp4"  # ffmpeg goes by the suffix
-    try:
-        size = (frames.shape[2], frames.shape[1])
-        writer = ffmpeg.write_frames(str(partial), size, fps=fps, codec="libx264", quality=8, macro_block_size=1)
-        writer.send(None)
-        for frame in frames:
-            writer.send(np.ascontiguousarray(frame))
-        writer.close()
-        partial.replace(path)
-    except OSError as error:
-        if isinstance(error, BrokenPipeError) or not error.errno:
-            raise OutputError(f"ffmpeg could not write {path}", got=str(error)[:400]) from error
-        raise output_error(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    height, width = frames.shape[1:3]
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps:g}", "-i", "-"]
+    film = ["-c:v", "libx264", "-crf", "10", "-pix_fmt", "yuv420p", "-f", "mp4"]
+    with file_written_atomically(path) as partial:
+        done = subprocess.run(
+            [ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *raw, *film, f"file:{partial}"],
+            input=memoryview(np.ascontiguousarray(frames)).cast("B"),
+            capture_output=True,
+        )
+        if done.returncode != 0 or not partial.exists():
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            raise OutputError(
+                f"ffmpeg could not write {path}",
+                got=said[-1][:400] if said else f"exit code {done.returncode}",
+                remedy="check the disk and its free space, or -o NAME.gif",
+            )

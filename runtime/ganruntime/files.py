@@ -38,17 +38,30 @@ def write_atomically(path: Path | str, data: bytes) -> None:
         InputError: `path` ends in no name.
         OutputError: the disk is full, the folder is missing or may not be written; names the path and the cause.
     """
+    with file_written_atomically(path) as partial:
+        partial.write_bytes(data)
+
+
+@contextlib.contextmanager
+def file_written_atomically(path: Path | str) -> Iterator[Path]:
+    """Yields the path of a new file beside `path`, to be made and closed by whoever writes it, such as another program;
+    on success it takes the place of `path`, on an error it is removed.
+
+    Raises:
+        InputError: `path` ends in no name.
+        OutputError: the disk is full, the folder is missing or may not be written; names the path and the cause.
+    """
     path = _named(path)
     _remove_abandoned(path)
     partial = _partial_beside(path)
     try:
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield partial
+        _sync(partial)
         partial.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
+        if isinstance(error, GanError):
+            raise
         raise output_error(path, error) from error
     finally:
         with contextlib.suppress(OSError):

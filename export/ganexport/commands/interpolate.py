@@ -9,6 +9,7 @@ import click
 
 from ganexport.commands.generate import label_from_text
 from ganexport.commands.progress import progress_bar
+from ganexport.commands.stopping import sigterm_stops
 
 _INDEX = click.IntRange(0, 2**64 - 1)
 
@@ -38,6 +39,7 @@ _INDEX = click.IntRange(0, 2**64 - 1)
 @click.option("--backend", default="auto", show_default=True, help="auto, onnxruntime, openvino or tensorrt.")
 @click.option("--precision", default="auto", show_default=True, help="fp32, …, or a variant's name.")
 @click.option("--threads", type=click.IntRange(1), help="Compute threads on the CPU; by default all that it may use.")
+@sigterm_stops()
 def command(
     bundle: Path,
     more: tuple[int, ...],

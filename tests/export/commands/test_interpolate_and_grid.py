@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -112,50 +113,53 @@ def test_an_mp4_without_ffmpeg_names_the_extra(
 
 
 class FakeFfmpeg(ModuleType):
-    """Takes what imageio-ffmpeg takes, and keeps the frames."""
+    """imageio-ffmpeg whose program keeps the frames as they come, or fails after it has made its file."""
 
-    def __init__(self, fail: bool = False) -> None:
+    def __init__(self, folder: Path, fail: bool = False) -> None:
         super().__init__("imageio_ffmpeg")
-        self.frames: list[NDArray[np.uint8]] = []
-        self.size: tuple[int, int] = (0, 0)
-        self.fail = fail
+        self.program = folder / "ffmpeg"
+        end = "print('one\\nNo space left on device', file=sys.stderr); sys.exit(1)" if fail else ""
+        self.program.write_text(
+            f"#!{sys.executable}\nimport sys\n"
+            "with open(sys.argv[-1].removeprefix('file:'), 'wb') as file:\n"
+            f"    file.write(sys.stdin.buffer.read())\n{end}\n"
+        )
+        self.program.chmod(0o755)
 
-    def write_frames(self, path: str, size: tuple[int, int], **options: Any) -> Any:
-        self.size = size
-        with open(path, "wb") as file:  # noqa: PTH123
-            try:
-                while True:
-                    frame = yield
-                    file.write(frame.tobytes())
-                    if self.fail:
-                        raise OSError("Could not load the codec")
-                    self.frames.append(frame)
-            except GeneratorExit:
-                pass
+    def get_ffmpeg_exe(self) -> str:
+        return str(self.program)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_mp4_gets_even_sides_and_three_channels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int
 ) -> None:
-    fake = FakeFfmpeg()
-    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", fake)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", FakeFfmpeg(tmp_path))
+    (folder := tmp_path / "films").mkdir()
     frames = np.random.default_rng(0).integers(0, 256, (4, 7, 9, channels)).astype(np.uint8)
-    write_film(tmp_path / "a.mp4", frames)
-    assert fake.size == (10, 8)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
-    for sent, frame in zip(fake.frames, frames, strict=True):
-        assert sent.shape == (8, 10, 3)
-        np.testing.assert_array_equal(sent[:7, :9], np.broadcast_to(frame, (7, 9, 3)))
+    write_film(folder / "a.mp4", frames)
+    assert [p.name for p in folder.iterdir()] == ["a.mp4"]
+    sent = np.frombuffer((folder / "a.mp4").read_bytes(), np.uint8).reshape(4, 8, 10, 3)
+    np.testing.assert_array_equal(sent[:, :7, :9], np.broadcast_to(frames, (4, 7, 9, 3)))
 
 
-def test_an_mp4_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", FakeFfmpeg(fail=True))
-    with pytest.raises(OutputError, match="ffmpeg could not write"):
-        write_film(tmp_path / "a.mp4", np.zeros((3, 8, 8, 3), np.uint8))
-    assert list(tmp_path.iterdir()) == []
+def test_an_mp4_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", FakeFfmpeg(tmp_path, fail=True))
+    (folder := tmp_path / "films").mkdir()
+    (folder / "a.mp4").write_bytes(b"old")
+    with pytest.raises(OutputError, match=r"(?s)ffmpeg could not write.*No space left"):
+        write_film(folder / "a.mp4", np.zeros((3, 8, 8, 3), np.uint8))
     with pytest.raises(InputError, match="no transparency"):
-        write_film(tmp_path / "a.mp4", np.zeros((3, 8, 8, 4), np.uint8))
+        write_film(folder / "a.mp4", np.zeros((3, 8, 8, 4), np.uint8))
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {"a.mp4": b"old"}
+
+
+def test_a_real_ffmpeg_on_a_full_disk_is_an_error(full_disk: Path) -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed (extra: video)")
+    noise = np.random.default_rng(0).integers(0, 256, (24, 512, 512, 3)).astype(np.uint8)
+    with pytest.raises(OutputError, match="ffmpeg could not write"):
+        write_film(full_disk / "a.mp4", noise)
+    assert list(full_disk.iterdir()) == []
 
 
 def test_a_real_mp4_plays(tmp_path: Path) -> None:
@@ -176,3 +180,52 @@ def test_a_gif_keeps_grey_and_nearly_keeps_colours(tmp_path: Path) -> None:
     for frame, expected in zip(frames_of(tmp_path / "g.gif"), grey, strict=True):
         np.testing.assert_array_equal(frame, expected[..., 0])
     assert gif_from_frames(grey, 10.0) == gif_from_frames(grey, 10.0)
+
+
+# Stopped, or out of room
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["interpolate", "grid", "replay"])
+def test_a_stopped_command_leaves_the_old_file_and_nothing_beside_it(
+    ganexport: Ganexport,
+    exported_once: Exported,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    number: signal.Signals,
+) -> None:
+    """The signal comes at the worst moment: when the file is written, and before it has its name."""
+    run = tmp_path / "run"
+    assert ganexport("generate", exported_once.path, "-n", 2, "-o", f"{run}/").code == 0
+    arguments = {
+        "interpolate": [exported_once.path, "--between", 3, 4],
+        "grid": [exported_once.path],
+        "replay": [run, "--index", 1],
+    }[command]
+    (folder := tmp_path / "out").mkdir()
+    (folder / "a.png").write_bytes(b"old")
+    replace = Path.replace
+
+    def struck(self: Path, target: Path) -> Path:
+        signal.raise_signal(number)
+        return replace(self, target)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(Path, "replace", struck)
+    answer = ganexport(command, *arguments, "-o", folder / "a.png")
+    assert (answer.code, answer.err.strip()) == (130, "stopped")
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {"a.png": b"old"}
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png"])
+def test_a_film_on_a_full_disk_is_an_error_and_leaves_nothing(
+    ganexport: Ganexport, exported_once: Exported, full_disk: Path, name: str
+) -> None:
+    (full_disk / "filler").write_bytes(bytes(2 << 20))
+    answer = ganexport("interpolate", exported_once.path, "--between", 3, 4, "-o", full_disk / name)
+    assert answer.code == 1
+    assert "No space left" in answer.err
+    assert "free some space" in answer.err
+    assert [p.name for p in full_disk.iterdir()] == ["filler"]
