@@ -2,12 +2,13 @@
 """What the batcher costs: 64 concurrent submitters of single latents over the same backend's offline throughput, and
 one submitter alone over a bare session call. Targets: at least 85 %; at most 0.3 ms more.
 
-Four contenders, in turns, with the same latents, session and threads:
+Five contenders, in turns, with the same latents, session and threads:
 
     offline     generator(latents)                      512 images in one call, to uint8: batches of 64
     batcher     64 threads, 8 images each               batcher.submit(latent).result(), one after another
     bare        session.run                             one latent -> float outputs in an array that is there
-    alone       batcher.submit(latent).result()         one latent -> its uint8 image, nobody else submitting
+    alone       batcher.run(latent)                     one latent -> its uint8 image, nobody else submitting
+    submitted   batcher.submit(latent).result()         the same, in the batcher's thread: the caller is woken from it
 
 A thread of `batcher` has no second request on the way: what it waits for is what a client of a service waits for. Each
 call of it ends when the last thread has its last image, so the ragged end counts too.
@@ -73,7 +74,8 @@ def measure(bundle: Bundle, chosen: argparse.Namespace) -> int:
         one = timed(
             {
                 "bare": lambda i: generator.session.run({name: latents[i % len(latents)][None]}, out),
-                "alone": lambda i: batcher.submit(latents[i % len(latents)]).result(),
+                "alone": lambda i: batcher.run(latents[i % len(latents)]),
+                "submitted": lambda i: batcher.submit(latents[i % len(latents)]).result(),
             },
             chosen.rounds,
             chosen.seconds / 4,
@@ -89,7 +91,10 @@ def measure(bundle: Bundle, chosen: argparse.Namespace) -> int:
         milliseconds = 1e3 * float(np.median(timing.medians()))
         figures[contender] = {"ms": milliseconds, "calls": timing.call_count}
         rows.append([contender, f"{milliseconds:.3f} ms"])
-    extra = [1e3 * (a - b) for a, b in zip(one["alone"].medians(), one["bare"].medians(), strict=True)]
+    extra, submitted = (
+        [1e3 * (a - b) for a, b in zip(one[name].medians(), one["bare"].medians(), strict=True)]
+        for name in ("alone", "submitted")
+    )
     batches = stats.batches - before.batches
     released = {reason: count - before.released[reason] for reason, count in stats.released.items()}
     print(
@@ -97,6 +102,7 @@ def measure(bundle: Bundle, chosen: argparse.Namespace) -> int:
         f"{SUBMITTERS} submitters, {chosen.rounds} interleaved rounds"
     )
     print(table(rows, ["", ""], frozenset({1})))
+    print(f"submitted, over a bare session call: {float(np.median(submitted)):.3f} ms")
     print(f"batches of {(stats.images - before.images) / batches:.1f} images on average, released: {released}")
     # The harness holds figures below limits, so the throughput is reported by what is lost of it.
     report.limit("throughput lost to the batcher", 100 * (1 - ratio.median), 100 - LEAST_PERCENT, " %")
@@ -108,6 +114,7 @@ def measure(bundle: Bundle, chosen: argparse.Namespace) -> int:
     report.put("contenders", figures)
     report.put("of_offline_throughput", ratio.to_json())
     report.put("alone_over_bare_ms", extra)
+    report.put("submitted_over_bare_ms", submitted)
     report.put("batches", {"images_per_batch": (stats.images - before.images) / batches, "released": released})
     return report.finish()
 

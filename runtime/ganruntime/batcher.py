@@ -1,7 +1,8 @@
 """The batcher: many small requests from any thread or task, run together in full batches.
 
     with generator.batcher(max_delay_ms=2, max_queue_images=1024) as batcher:
-        future = batcher.submit(seed=7, first=3)              # a concurrent.futures.Future: uint8 [1, H, W, C]
+        images = batcher.run(seed=7, first=3)                 # uint8 [1, H, W, C], in a thread that waits for them
+        future = batcher.submit(seed=7, first=3)              # a concurrent.futures.Future of the same
         images = await batcher.submit_async(latents)          # in a coroutine
 
 One thread of its own takes requests from the queue (`ganruntime.batcher_queue` says when) and runs them. What is drawn
@@ -28,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ganruntime.batcher_queue import BatchQueue, Part, Release, Ticket
 from ganruntime.batcher_stats import BatcherStats, Counters
-from ganruntime.buckets import pieces_of
+from ganruntime.buckets import computed_rows
 from ganruntime.errors import (
     BackendError,
     BatcherClosed,
@@ -92,9 +93,11 @@ class Batcher:
         self._queue = BatchQueue(self._buckets[-1], max_delay_ms / 1e3, int(max_queue_images))
         self._counters = Counters()
         self._clock = clock
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._is_waiting = False
         self._is_closing = False
+        self._lent: threading.Thread | None = None  # a thread in `run` that runs its own batch
         self._pid = os.getpid()
         self._thread: threading.Thread | None = None
         if start:
@@ -136,8 +139,61 @@ class Batcher:
             BatcherClosed: the batcher was closed.
             BackendError: called in a process that was forked off.
         """
+        _, future = self._queued(
+            latents,
+            True,
+            seed=seed,
+            first=first,
+            n=n,
+            truncation=truncation,
+            label=label,
+            timeout_ms=timeout_ms,
+            priority=priority,
+            **inputs,
+        )
+        return future
+
+    def run(self, latents: ArrayLike | None = None, **arguments: Any) -> Images:
+        """`submit` and the wait for its result in one. A request that is alone, on a free device, is run by the thread
+        that calls: no other has to be woken, and to wake it in its turn, which takes longer than all else.
+
+        An interruption, such as Ctrl-C, takes what has not run out of the queue.
+
+        Returns:
+            uint8 [n, H, W, C].
+
+        Raises:
+            What `submit` and its future raise.
+        """
+        ticket, future = self._queued(latents, False, **arguments)
+        try:
+            self._lend_thread(ticket)
+            return future.result()
+        except BaseException:
+            self._abandon(ticket)
+            raise
+
+    def _queued(
+        self,
+        latents: ArrayLike | None,
+        wakes: bool,
+        *,
+        seed: int | None = None,
+        first: int | None = None,
+        n: int | None = None,
+        truncation: ArrayLike | None = None,
+        label: Labels = None,
+        timeout_ms: float | None = None,
+        priority: int = 0,
+        **inputs: ArrayLike,
+    ) -> tuple[Ticket, Future[Images]]:
+        """Queues a request. Unless it `wakes` the batcher's thread, somebody has to."""
         self._require_own_process()
         spec = self._generator.spec
+        # The caller may change its arrays before their batch runs.
+        latents, truncation, label = _kept(latents), _kept(truncation), _kept(label)
+        if inputs:
+            inputs = {name: _kept(value) for name, value in inputs.items()}
         if latents is None:
             request = request_from_seed(spec, 1 if n is None else n, seed or 0, first or 0, truncation, label, inputs)
         elif (seed, first, n) == (None, None, None):
@@ -167,8 +223,8 @@ class Batcher:
         job.future.add_done_callback(lambda _: self._forget(weak()))
         if request.n == 0:
             job.future.set_result(self._generator.drawn(request))
-            return job.future
-        with self._changed:
+            return ticket, job.future
+        with self._lock:
             if self._is_closing:
                 raise BatcherClosed("the batcher is closed")
             if not self._queue.add(ticket, self._clock()):
@@ -180,9 +236,9 @@ class Batcher:
                     expected=f"at most {self._queue.max_images:,}",
                 )
             self._counters.submitted += 1
-            if self._is_waiting:
+            if wakes and self._is_waiting:
                 self._changed.notify()
-        return job.future
+        return ticket, job.future
 
     def submit_async(self, latents: ArrayLike | None = None, **arguments: Any) -> asyncio.Future[Images]:
         """The same for coroutines: queues at once, and can be awaited. Cancelling the task cancels the request.
@@ -196,7 +252,7 @@ class Batcher:
     def stats(self) -> BatcherStats:
         """Counters since the start, and what waits now."""
         self._require_own_process()
-        with self._changed:
+        with self._lock:
             return self._counters.snapshot(len(self._queue), self._queue.pending_images)
 
     def close(self, *, drain: bool = True) -> None:
@@ -205,7 +261,7 @@ class Batcher:
         if os.getpid() != self._pid:  # a forked process has the queue's memory, and nobody who works on it
             return
         abandoned: list[Ticket] = []
-        with self._changed:
+        with self._lock:
             self._is_closing = True
             if not drain:
                 abandoned = self._queue.tickets()
@@ -230,7 +286,7 @@ class Batcher:
 
     def step(self) -> bool:
         """Does what is due now: fails what has expired, and runs a batch if it is time for one. Whether it did any."""
-        with self._changed:
+        with self._lock:
             expired, release = self._due()
         self._act(expired, release)
         return bool(expired or release)
@@ -238,10 +294,10 @@ class Batcher:
     def _work(self) -> None:
         try:
             while True:
-                with self._changed:
+                with self._lock:
                     expired, release = self._due()
                     while not expired and release is None:
-                        if self._is_closing and len(self._queue) == 0:
+                        if self._is_closing and len(self._queue) == 0 and not self._queue.is_busy:
                             return
                         now = self._clock()
                         wake = self._queue.wake_at(now)
@@ -257,17 +313,52 @@ class Batcher:
         finally:
             _open_batchers.discard(self)
 
+    def _lend_thread(self, ticket: Ticket) -> None:
+        """Runs a request as long as no other is queued and the device is free; else wakes the batcher's thread."""
+        # What signal handlers raise, Ctrl-C first of all, comes in the main thread, and is no error of the batch.
+        caught = Exception if threading.current_thread() is threading.main_thread() else BaseException
+        while True:
+            with self._lock:
+                now = self._clock()
+                release = None
+                if ticket.is_live and len(self._queue) == 1 and not self._queue.is_busy and not ticket.is_late(now):
+                    release = self._released(now)
+                if release is None:
+                    if ticket.is_live and self._is_waiting:
+                        self._changed.notify()
+                    return
+                self._lent = threading.current_thread()
+            self._act([], release, caught)
+
+    def _abandon(self, ticket: Ticket) -> None:
+        """The thread in `run` leaves before its request has an answer, or after."""
+        with self._lock:
+            was_running = self._lent is threading.current_thread()
+            if was_running:
+                self._lent = None
+                self._queue.drop(ticket)
+                self._queue.finished(self._clock(), 0, 0.0)
+                self._wake_for_what_came()
+        job: _Job | None = ticket.payload
+        if job is not None and not job.future.cancel() and was_running:
+            with self._lock:
+                self._counters.cancelled += 1
+            ticket.payload = None
+
     def _due(self) -> tuple[list[Ticket], Release | None]:
         now = self._clock()
-        expired = self._queue.expired(now)
+        return self._queue.expired(now), self._released(now)
+
+    def _released(self, now: float) -> Release | None:
         release = self._queue.release(now, draining=self._is_closing)
         if release is not None:
             for part in release.parts:
                 if part.start == 0:
                     self._counters.waited(now - part.ticket.arrived)
-        return expired, release
+        return release
 
-    def _act(self, expired: list[Ticket], release: Release | None) -> None:
+    def _act(self, expired: list[Ticket], release: Release | None, caught: type[BaseException] = BaseException) -> None:
+        """Fails what has expired and runs a batch. After an error that is not `caught`, the device counts as busy."""
         for ticket in expired:
             self._fail(ticket, DeadlineExceeded("the request's time ran out before it was drawn"), expired=True)
         if release is None:
@@ -276,25 +367,32 @@ class Batcher:
         start = self._clock()
         try:
             if parts:
-                self._run(parts)
-        except BaseException as error:  # no batch may end the thread that the others wait for
+                self._run(parts, caught)
+        except caught as error:  # no batch may end the thread that the others wait for
             for part in parts:
                 self._fail(part.ticket, error)
         end = self._clock()
-        with self._changed:
+        with self._lock:
             rows = sum(p.rows for p in parts)
             self._queue.finished(end, rows, end - start)
             if parts:
                 self._counters.batches += 1
                 self._counters.released[release.reason] += 1
                 self._counters.images += rows
-                self._counters.padding += sum(piece.bucket for piece in pieces_of(rows, self._buckets)) - rows
+                self._counters.padding += computed_rows(rows, self._buckets) - rows
                 self._counters.compute_s += end - start
+            if self._lent is not None:
+                self._lent = None
+                self._wake_for_what_came()
+
+    def _wake_for_what_came(self) -> None:
+        if self._is_waiting and (self._is_closing or len(self._queue)):
+            self._changed.notify()
 
     def _claim(self, part: Part) -> bool:
         """Whether a part is still wanted. With the last one the future runs, and can be cancelled no more."""
         job: _Job | None = part.ticket.payload
-        with self._changed:
+        with self._lock:
             if job is None or job.is_settled or job.future.done():
                 return False
             if part.start + part.rows < part.ticket.rows:
@@ -302,14 +400,14 @@ class Batcher:
             job.is_settled = True
             return job.future.set_running_or_notify_cancel()
 
-    def _run(self, parts: list[Part]) -> None:
+    def _run(self, parts: list[Part], caught: type[BaseException]) -> None:
         try:
             images = self._generator.drawn(_request_of(parts))
-        except BaseException as error:
+        except caught as error:
             if len(parts) == 1:
                 self._fail(parts[0].ticket, error)
                 return
-            with self._changed:
+            with self._lock:
                 self._counters.retried += len(parts)
             del error
         else:
@@ -319,7 +417,7 @@ class Batcher:
                 start += part.rows
             return
         for part in parts:
-            self._run([part])
+            self._run([part], caught)
 
     def _deliver(self, part: Part, images: Images, is_alone: bool) -> None:
         job: _Job = part.ticket.payload
@@ -331,7 +429,7 @@ class Batcher:
                 job.images = np.empty((part.ticket.rows, *images.shape[1:]), images.dtype)
             job.images[part.start : part.start + part.rows] = images
         if part.start + part.rows == part.ticket.rows:
-            with self._changed:
+            with self._lock:
                 self._counters.completed += 1
             part.ticket.payload = None  # the queue may keep the ticket until its deadline
             job.future.set_result(job.images)
@@ -344,7 +442,7 @@ class Batcher:
             cause = error
             error = BackendError("a batch failed", got=f"{type(cause).__name__}: {cause}"[:400])
             error.__cause__ = cause
-        with self._changed:
+        with self._lock:
             self._queue.drop(ticket)
             if job.future.done():  # cancelled meanwhile, or answered already
                 return
@@ -364,7 +462,7 @@ class Batcher:
         job: _Job | None = None if ticket is None else ticket.payload
         if ticket is None or job is None or not job.future.cancelled() or os.getpid() != self._pid:
             return
-        with self._changed:
+        with self._lock:
             self._queue.drop(ticket)
             self._counters.cancelled += 1
             job.images = None
@@ -375,7 +473,7 @@ class Batcher:
                 self._changed.notify()
 
     def _give_up(self, error: BaseException) -> None:
-        with self._changed:
+        with self._lock:
             self._is_closing = True
             waiting = self._queue.tickets()
         for ticket in waiting:
@@ -399,6 +497,11 @@ def _request_of(parts: list[Part]) -> Request:
     rows = [request.rows(part.start, part.rows) for request, part in requests]
     joined = rows[0] if len(rows) == 1 else {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
     return Request(requests[0][0].spec, sum(p.rows for p in parts), joined)
+
+
+def _kept(value: Any) -> Any:
+    """A copy of an array, or of what shares one's memory; anything else as it is, for it is turned into one at once."""
+    return np.array(value) if hasattr(value, "__array__") else value
 
 
 def _require_milliseconds(value: float, name: str, least: float) -> None:

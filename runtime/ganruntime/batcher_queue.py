@@ -51,6 +51,9 @@ class Ticket:
     def left(self) -> int:
         return self.rows - self.taken
 
+    def is_late(self, now: float) -> bool:
+        return self.deadline is not None and self.deadline <= now
+
 
 @dataclass(frozen=True)
 class Part:

@@ -48,6 +48,23 @@ def pieces_of(count: int, buckets: tuple[int, ...]) -> list[Piece]:
     The cost of a cover is the rows that run, padding included, and one row's worth for each call. The cut depends on
     `count` and `buckets` alone, so equal requests run in equal batches.
     """
+    if count <= buckets[-1]:
+        return list(_few_pieces(count, buckets))
+    return _pieces(count, buckets)
+
+
+@lru_cache(maxsize=4096)
+def computed_rows(count: int, buckets: tuple[int, ...]) -> int:
+    """How many rows run for `count` of them, padding included."""
+    return sum(piece.bucket for piece in pieces_of(count, buckets))
+
+
+@lru_cache(maxsize=4096)
+def _few_pieces(count: int, buckets: tuple[int, ...]) -> tuple[Piece, ...]:
+    return tuple(_pieces(count, buckets))
+
+
+def _pieces(count: int, buckets: tuple[int, ...]) -> list[Piece]:
     largest = buckets[-1]
     full, rest = divmod(count, largest)
     sizes = [largest] * full + list(_cover(rest, buckets))

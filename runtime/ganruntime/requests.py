@@ -80,18 +80,19 @@ def request_from_latents(
         z = np.asarray(latents)
     except (ValueError, TypeError) as error:
         raise InputError(f"input {tensor.name!r} is not an array", got=str(error)[:200]) from error
-    if z.shape == fixed_shape(tensor):
+    if z.shape == tensor.shape:  # a latent's is fixed
         z = z[None]
     n = len(z) if z.ndim else 0
-    given = given_rows(spec, n, truncation, label, {**inputs, tensor.name: z})
-    # Only what has a default: drawing noise here, to keep none of it, would cost as much as a small batch.
-    defaults: Rows = {
-        t.name: np.full((n, *fixed_shape(t)), t.role.default, t.dtype)
-        for t in spec.inputs
-        if isinstance(t.role, Scalar)
-    }
-    rows = defaults | given
-    require_all(spec, rows)
+    rows = given_rows(spec, n, truncation, label, {**inputs, tensor.name: z})
+    if len(rows) < len(spec.inputs):
+        # Only what has a default: drawing noise here, to keep none of it, would cost as much as a small batch.
+        defaults: Rows = {
+            t.name: np.full((n, *fixed_shape(t)), t.role.default, t.dtype)
+            for t in spec.inputs
+            if isinstance(t.role, Scalar)
+        }
+        rows = defaults | rows
+        require_all(spec, rows)
     return Request(spec, n, rows)
 
 
@@ -104,6 +105,9 @@ def rows_of_pieces(
         rows_of: (start, count) -> {input: [count, *shape]}.
         pieces: consecutive.
     """
+    if len(pieces) == 1:
+        yield pieces[0], rows_of(pieces[0].start, pieces[0].rows)
+        return
     row_bytes = sum(4 * t.size for t in spec.inputs if None not in t.shape)
     most_rows = _AHEAD_BYTES // max(1, row_bytes)
     i = 0

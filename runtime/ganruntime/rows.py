@@ -20,7 +20,7 @@ def given_rows(
 ) -> Rows:
     """The caller's inputs as {name: [n, *shape]}, checked against the spec."""
     given: Rows = {}
-    arguments: dict[str, Any] = dict(inputs)
+    arguments: dict[str, Any] = {**inputs}
     if truncation is not None:
         arguments["truncation"] = truncation
     if label is not None:
@@ -44,8 +44,8 @@ def given_rows(
 
 
 def require_all(spec: GeneratorSpec, rows: Rows) -> None:
-    missing = [t.name for t in spec.inputs if t.name not in rows]
-    if missing:
+    if len(rows) < len(spec.inputs):  # each of them is an input's
+        missing = [t.name for t in spec.inputs if t.name not in rows]
         raise InputError(
             f"{spec.name} needs inputs that were not given",
             got=", ".join(rows) or "none",
@@ -78,7 +78,7 @@ def _rows_from_argument(tensor: TensorSpec, value: Any, n: int) -> NDArray[np.ge
     rank = len(tensor.shape)
     if array.ndim == rank:
         array = np.broadcast_to(array, (n, *array.shape))
-    fits = (
+    fits = array.shape == (n, *tensor.shape) or (
         array.ndim == rank + 1
         and len(array) == n
         and all(d in (None, s) for d, s in zip(tensor.shape, array.shape[1:], strict=False))
@@ -95,8 +95,10 @@ def _rows_from_argument(tensor: TensorSpec, value: Any, n: int) -> NDArray[np.ge
     elif np.dtype(tensor.dtype).kind in "iu":
         limits = np.iinfo(tensor.dtype)
         _require_within(array, int(limits.min), int(limits.max), tensor.name)
-    with np.errstate(over="ignore"):
-        rows = array.astype(tensor.dtype, copy=False)
+    rows = array
+    if array.dtype != tensor.dtype:
+        with np.errstate(over="ignore"):
+            rows = array.astype(tensor.dtype)
     # After the conversion: what float64 can hold may be infinite in the input's dtype.
     if rows.dtype.kind == "f" and not np.isfinite(rows).all():
         raise InputError(f"input {tensor.name!r} has values that are not finite in {tensor.dtype}")

@@ -426,10 +426,34 @@ def test_a_callback_may_close_the_batcher(generator: Generator) -> None:
 # Whatever the order
 
 
+def begun(batcher: Batcher, is_interrupted: bool, latents: Any, **arguments: Any) -> concurrent.futures.Future[Any]:
+    """What `run` does until it would wait. If it is interrupted, then within the first batch that it runs, if any."""
+    ticket, future = batcher._queued(latents, False, **arguments)
+    session: Any = batcher._generator.session
+    run = session.run
+
+    def interrupt(inputs: Arrays, out: Arrays) -> None:
+        raise KeyboardInterrupt
+
+    if is_interrupted:
+        session.run = interrupt
+    try:
+        batcher._lend_thread(ticket)
+    except KeyboardInterrupt:
+        batcher._abandon(ticket)
+        if not future.done():  # nobody but `run` has it
+            future = concurrent.futures.Future()
+            future.cancel()
+            future.set_running_or_notify_cancel()
+    finally:
+        session.run = run
+    return future
+
+
 @settings(max_examples=120, deadline=None)
 @given(st.data())
 def test_every_request_ends_once_and_rightly(data: st.DataObject) -> None:
-    """Arrivals, cancels, deadlines, waits, failures and a close in any order, in virtual time."""
+    """Arrivals, cancels, deadlines, waits, failures, lent threads and a close in any order, in virtual time."""
     bad_rows = data.draw(st.booleans(), "some rows are poison")
     failing = data.draw(st.frozensets(st.integers(0, 12), max_size=3), "runs that fail")
     generator = fake_generator(buckets=data.draw(st.sampled_from([(1,), (4,), (1, 4, 8)])), fail_on=failing)
@@ -440,17 +464,21 @@ def test_every_request_ends_once_and_rightly(data: st.DataObject) -> None:
     requests: list[tuple[str, int, int, Any]] = []
     refused = 0
     for _ in range(data.draw(st.integers(1, 25), "events")):
-        event = data.draw(st.sampled_from(["seed", "latents", "bad", "cancel", "wait", "step"]))
-        n = data.draw(st.integers(0, 9)) if event in ("seed", "latents", "bad") else 0
+        event = data.draw(st.sampled_from(["seed", "latents", "bad", "run", "interrupt", "cancel", "wait", "step"]))
+        n = data.draw(st.integers(0, 9)) if event not in ("cancel", "wait", "step") else 0
         timeout = data.draw(st.none() | st.floats(0, 20)) if n else None
-        if event in ("seed", "latents", "bad"):
+        if event not in ("cancel", "wait", "step"):
             first = len(requests) * 16
             z = clean.latents(n, seed=1, first=first)
             if event == "bad":
                 z[-1:] = 666.0
             what: dict[str, Any] = {"seed": 1, "first": first, "n": n} if event == "seed" else {"latents": z}
+            what |= {"timeout_ms": timeout, "priority": data.draw(st.integers(0, 1))}
             try:
-                future = batcher.submit(**what, timeout_ms=timeout, priority=data.draw(st.integers(0, 1)))
+                if event in ("run", "interrupt"):
+                    future = begun(batcher, event == "interrupt", **what)
+                else:
+                    future = batcher.submit(**what)
             except Overloaded:
                 refused += 1
                 continue
@@ -482,3 +510,20 @@ def test_every_request_ends_once_and_rightly(data: st.DataObject) -> None:
     assert stats.refused == refused
     assert stats.submitted == sum(ends.values())
     assert (stats.queue_images, stats.queue_requests) == (0, 0)
+
+
+def test_a_request_keeps_what_it_was_given_though_the_caller_changes_it() -> None:
+    generator = fake_generator(small_spec(conditional=True), buckets=(4,))
+    batcher, _ = by_hand(generator)
+    z, label, truncation = generator.latents(2, seed=1), np.array([0, 2]), np.array([0.5, 0.7], np.float32)
+    expected = generator(z, label=label, truncation=truncation)
+    futures = []
+    for _ in range(3):  # one buffer for all requests, as an economical caller has
+        z[:] = generator.latents(2, seed=1)
+        label[:], truncation[:] = [0, 2], [0.5, 0.7]
+        futures.append(batcher.submit(z, label=label, truncation=truncation))
+        z[:], label[:], truncation[:] = 666.0, 1, 0.1
+    batcher.step()
+    batcher.step()
+    for future in futures:
+        assert np.array_equal(future.result(0), expected)
