@@ -132,7 +132,7 @@ def _write_mp4(path: Path, frames: NDArray[np.uint8], fps: float) -> None:
     with file_written_atomically(path) as partial:
         done = subprocess.run(
             [ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *raw, *film, f"file:{partial}"],
-            input=memoryview(np.ascontiguousarray(frames)).cast("B"),
+            input=np.ascontiguousarray(frames).data.cast("B"),
             capture_output=True,
         )
         if done.returncode != 0 or not partial.exists():
