@@ -13,6 +13,7 @@ from ganruntime.errors import InputError
 from gantrain.networks import NETWORKS, NetworkRecord, network_from_record
 from gantrain.networks.vectors import Maxout
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = ["cat", "dog", "owl"]
 SMALL = {"width": 4, "max_width": 8}
 IMAGE_PAIRS = ("dcgan", "resnet", "r3gan", "progan", "stylegan2")

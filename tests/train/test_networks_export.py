@@ -15,6 +15,7 @@ from ganexport.probes import probe_inputs
 from gantrain.checkpoint import spec_from_generator
 from gantrain.networks import NETWORKS, NetworkRecord, network_from_record
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = ["cat", "dog", "owl"]
 SMALL = {"z_size": 5, "size": 16, "channels": 2, "width": 2, "max_width": 6}
 BATCHES = (1, 2, 3, 7, 257)

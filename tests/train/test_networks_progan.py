@@ -17,6 +17,7 @@ from gantrain.ema import averaged_copy, update_average
 from gantrain.networks import NetworkRecord, network_from_record
 from gantrain.networks.progan import ProganDiscriminator, ProganGenerator
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = {"size": 16, "channels": 2, "width": 4, "max_width": 8}
 GENERATOR = NetworkRecord("progan_generator", {"z_size": 5, **SETTINGS})
 

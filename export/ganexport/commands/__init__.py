@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "replay": ("replay", "Make an image of a run again, and say whether it is identical."),
     "interpolate": ("interpolate", "Move from image to image: a GIF, an MP4 or a strip."),
     "grid": ("grid", "Spread a sheet between four images."),
+    "invert": ("invert", "Find the latent whose image is nearest to a picture."),
     "bench": ("bench", "Measure the runtime against eager PyTorch on the same latents."),
 }
 
