@@ -50,11 +50,13 @@ def onnx_from_generator(
     """
     from ganexport.optimisation import optimised_from_exported
     from ganexport.passes.pipeline import DEFAULT_PASSES
+    from ganexport.program.baked import bake_constants
     from ganexport.program.modulated import rewrite_modulated
     from ganexport.program.operations import rewrite_operations
     from ganexport.program.tracing import program_from_generator
 
     program = program_from_generator(module, spec)
+    bake_constants(program)
     rewrite_operations(program, spec)
     rewrite_modulated(program, spec)
     model = _onnx_from_program(program, spec, opset)

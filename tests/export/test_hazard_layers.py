@@ -39,6 +39,7 @@ EXPORTED: dict[str, Callable[[], nn.Module]] = {
     "grid sample, reflection": lambda: hazard.Drawn(hazard.Warp("closed", "bilinear", "reflection", False)),
     "grid sample, torch.inverse": lambda: hazard.Drawn(hazard.Warp("torch")),
     "flow with baked inverses": lambda: hazard.Flow(baked=True),
+    "inverse of a weight at every sample": lambda: hazard.Flow(baked=False),
     "custom autograd function of plain torch": lambda: hazard.Drawn(hazard.Applied(hazard.ScaledActivation.apply)),
     "bilinear upsampling": lambda: hazard.Drawn(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(4, 3, 3)),
     "reflection padding": lambda: hazard.Drawn(nn.ReflectionPad2d(2), nn.Conv2d(4, 3, 5)),
@@ -94,11 +95,6 @@ def test_truncation_by_lerp_is_exported_with_psi_an_input() -> None:
 
 
 REFUSED = {
-    "inverse of a weight at every sample": (
-        lambda: hazard.Flow(baked=False),
-        "torch.onnx cannot export 'steps.1' (InvertibleLinear), aten.linalg_inv_ex.default",
-        "buffer",
-    ),
     "extension op that torch cannot look into": (
         lambda: hazard.Drawn(nn.Identity(), hazard.Applied(hazard.NumpyActivation.apply)),
         "torch cannot trace 'layers.1' (Applied), torch.Tensor.numpy",

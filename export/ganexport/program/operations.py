@@ -1,7 +1,7 @@
 """Operations that a graph cannot hold as they are: rewritten where that is exact, refused by their module where not.
 
 1. The inverse of 2×2 matrices (first-order motion models): its closed form, the adjugate over the determinant. ONNX has
-   no inverse; larger ones are refused (`remedy_for`).
+   no inverse; larger ones are refused (`remedy_for`), unless they come from weights alone (`ganexport.program.baked`).
 2. A transposed convolution whose output padding is not smaller than its stride, which torch allows with a dilation:
    refused, for ONNX Runtime does not run it.
 """
@@ -76,8 +76,8 @@ def remedy_for(target: str) -> str:
     """What to change where torch.onnx cannot export an operation."""
     if "linalg_inv" in target or "inverse" in target:
         return (
-            "the inverse of a weight: compute it once, in float64, and keep it as a buffer (register_buffer); that of "
-            "a small matrix per sample: write its closed form"
+            "keep inputs out of it: what comes from weights alone is computed at export; that of a small matrix per "
+            "sample: write its closed form"
         )
     return (
         "write it with plain torch operations that ONNX has, in place of the extension or the special function, or ask "
