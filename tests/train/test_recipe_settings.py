@@ -9,7 +9,7 @@ import torch
 
 from ganruntime.errors import InputError
 from gantrain.networks import network_from_record
-from gantrain.recipes import RECIPES, recipe_from_name
+from gantrain.recipes import RECIPES, DataShape, recipe_from_name
 from gantrain.recipes.settings import changes_from_arguments, settings_with
 
 DCGAN = recipe_from_name("dcgan").defaults
@@ -20,13 +20,19 @@ MLP = recipe_from_name("mlp").defaults
 def test_a_recipe_builds_networks_that_fit_each_other(name: str) -> None:
     recipe = recipe_from_name(name)
     assert recipe.name == name
+    classes = ("a", "b", "c") if recipe.conditional else ()
+    data = DataShape("image", channels=3, classes=classes) if recipe.kind == "image" else DataShape("vector", length=5)
+    labels = (torch.tensor([2, 0]),) if recipe.conditional else ()
     for preset in ({}, *recipe.presets.values()):
         settings = settings_with(recipe.defaults, preset)
-        generator = network_from_record(recipe.generator(settings, 3))
-        discriminator = network_from_record(recipe.discriminator(settings, 3))
-        images = generator(torch.randn(2, settings.z_size))
-        assert images.shape == (2, 3, settings.size, settings.size)
-        assert discriminator(images).shape == (2,)
+        with torch.device("meta"):  # shapes without the arithmetic: presets are of real sizes
+            generator = network_from_record(recipe.generator(settings, data))
+            discriminator = network_from_record(recipe.discriminator(settings, data.packed(settings.pack)))
+        z, labels = torch.randn(2, settings.z_size, device="meta"), tuple(label.to("meta") for label in labels)
+        samples = generator(z, *labels)
+        assert samples.shape == ((2, 3, settings.size, settings.size) if recipe.kind == "image" else (2, 5))
+        pairs = torch.zeros(2, *(settings.pack * n if i == 0 else n for i, n in enumerate(samples.shape[1:])))
+        assert discriminator(pairs.to("meta"), *labels).shape == (2,)
 
 
 @pytest.mark.parametrize("name", list(RECIPES))

@@ -127,19 +127,21 @@ def test_without_torch_the_error_names_the_extra(tmp_path: Path) -> None:
     assert listed.returncode == 0, listed.stderr
 
 
-def test_recipes_lists_every_setting(ganexport: Callable[..., Result]) -> None:
+def test_recipes_lists_a_line_each_and_every_setting_of_one(ganexport: Callable[..., Result]) -> None:
     text = ganexport("recipes")
     assert text.returncode == 0
-    one = ganexport("recipes", "dcgan").stdout
-    assert one in text.stdout
-    assert "mlp: " in text.stdout
-    assert "mlp: " not in one
+    names = [line.split()[0] for line in text.stdout.splitlines()[:-2]]
+    assert {"dcgan", "lsgan", "mlp", "toy", "wgan", "wgan-gp"} <= set(names)
     table = json.loads(ganexport("recipes", "--json").stdout)
-    assert [recipe["name"] for recipe in table["recipes"]] == ["dcgan", "mlp"]
+    assert [recipe["name"] for recipe in table["recipes"]] == names
     for recipe in table["recipes"]:
+        one = ganexport("recipes", recipe["name"]).stdout
+        assert one.startswith(f"{recipe['name']}: ")
         for setting in recipe["settings"]:
             assert setting["meaning"]
-            assert f"{setting['name']}=" in text.stdout
+            assert f"{setting['name']}=" in one
+        for preset in recipe["presets"]:
+            assert f"--preset {preset}: " in one
     assert ganexport("recipes", "gan").returncode == 1
 
 

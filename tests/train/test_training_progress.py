@@ -23,7 +23,7 @@ class Stream:
 
 
 def _report(step: int) -> StepReport:
-    return StepReport(step, 200, 64 * step, 0.5, 1.25, 0.8, 0.3, step * 0.1, 640.0)
+    return StepReport(step, 200, 64 * step, 0.5, 1.25, 0.8, 0.3, 0.75, step * 0.1, 640.0)
 
 
 def test_progress_on_a_terminal_is_one_line() -> None:
@@ -48,5 +48,7 @@ def test_progress_in_a_file_is_a_line_now_and_then() -> None:
     assert "\r" not in stream.text
     lines = stream.text.splitlines()
     assert len(lines) == 2  # the first and the last: no 15 seconds went by
-    assert lines[-1] == "step 200/200  0:00 left  loss D 0.500 G 1.250  D(x) 0.80 D(G(z)) 0.30  640 images/s"
+    assert (
+        lines[-1] == "step 200/200  0:00 left  loss D 0.500 G 1.250  D(x) 0.80 D(G(z)) 0.30  D right 75%  640 images/s"
+    )
     assert "0:20 left" in lines[0]

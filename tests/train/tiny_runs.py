@@ -55,3 +55,25 @@ def interrupted_after(step: int, number: int = signal.SIGINT) -> Any:
             os.kill(os.getpid(), number)
 
     return on_step
+
+
+_TINY_VECTORS: dict[str, Any] = {
+    "z_size": 3, "batch": 8, "sample_images": 16, "sample_every": 7, "log_every": 2, "checkpoint_every": 5,
+}  # fmt: skip
+_TINY_TOY = _TINY_VECTORS | {"generator_widths": "8,8", "discriminator_widths": "8,8", "maxout": 2}
+
+# recipe -> data and settings of its smallest training, with every part at work that the recipe has
+_SMALL = {key: value for key, value in TINY.items() if key != "discriminator_width"} | {"max_width": 8}
+TINY_RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "cgan": ("digits", TINY),
+    "dcgan": ("digits", TINY | {"shift": 2, "colour": 0.5, "cutout": 0.3, "ada_target": 0.6, "ada_images": 100.0}),
+    "lsgan": ("digits", TINY),
+    "mlp": ("digits", TINY_MLP),
+    "painter": ("curves", _TINY_VECTORS | {"width": 8}),
+    "r3gan": ("digits", _SMALL),
+    "sngan": ("digits", TINY | {"max_width": 8, "discriminator_steps": 2, "discriminator": "vit"}),
+    "sngan-projection": ("digits", TINY | {"max_width": 8, "discriminator_steps": 2}),
+    "toy": ("ring", _TINY_TOY | {"pack": 2, "penalty_every": 2, "decay_start": 2, "decay_end": 20}),
+    "wgan": ("digits", TINY | {"discriminator_steps": 2}),
+    "wgan-gp": ("digits", TINY | {"discriminator_steps": 2}),
+}

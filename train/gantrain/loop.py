@@ -10,49 +10,37 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ganruntime.errors import InputError, TrainingError
-from ganruntime.files import folder_written_atomically
-from ganruntime.images import sheet_from_images, uint8_from_output
-from ganruntime.noise import latents, stream_of
-from ganruntime.spec import GeneratorSpec, Provenance
-from gantrain.augment import shifted, shifts
-from gantrain.checkpoint import spec_from_generator
-from gantrain.data import order
-from gantrain.data.source import ImageSource
-from gantrain.ema import averaged_copy, decay_per_step, update_average
-from gantrain.networks import network_from_record
+from gantrain.batches import Batches
+from gantrain.ema import decay_per_step, update_average
 from gantrain.objectives import objective_from_name
-from gantrain.plan import Plan, new_plan, resumed_plan
+from gantrain.optimisers import gradient_norm, set_rate
+from gantrain.penalties.interpolates import factors, slope_penalty
+from gantrain.penalties.weight_clipping import clip_weights
+from gantrain.penalties.zero_centred import squared_gradient
+from gantrain.plan import Plan, Source, new_plan, resumed_plan
 from gantrain.progress import StepReport
-from gantrain.recipes.settings import TrainingSettings
-from gantrain.run_folder import (
-    LOG_FILE,
-    SAMPLES_FOLDER,
-    checkpoint_of,
-    locked,
-    log,
-    log_of,
-    sample_of,
-    truncate_log,
-    write_run,
-    write_sheet,
-    writing,
-)
+from gantrain.run_folder import checkpoint_of, locked, log, log_of, sample_of, truncate_log, write_run, write_sheet
+from gantrain.schedules.decay import rate_factor
+from gantrain.sheets import sheet_of
+from gantrain.start import create_run, fresh_state, generator_record, spec_of
 from gantrain.stop_signals import StopSignals, TrainingStopped
 from gantrain.training_state import TrainingState, load_state, save_state
+from gantrain.view import View
 
 EARLY_SHEETS = (0, 100, 300)
 
 
 def train(
     recipe_name: str,
-    source: str | ImageSource | None,
+    source: str | Source | None,
     out: Path | str,
     *,
     steps: int | None = None,
@@ -67,8 +55,8 @@ def train(
 
     Args:
         recipe_name: a name of `gantrain.recipes.RECIPES`.
-        source: `digits`, `faces`, the path of a folder or zip of images, or images in memory. None only with `resume`,
-            for what the run was started on.
+        source: `digits`, `faces`, the path of a folder or zip of images, images in memory; for a recipe of vectors
+            `ring`, `grid`, `curves` or a `VectorSource`. None only with `resume`, for what the run was started on.
         out: the run folder; new or empty, or with `resume` the run to go on with.
         steps: generator steps in all, in place of the setting `steps`. A resumed run may be given more.
         seed: of weights, latents and the order of the data; in [0, 2⁶⁴). None: 0, or with `resume` the run's.
@@ -97,7 +85,7 @@ def train(
         plan = new_plan(recipe_name, source, run, settings or {}, **arguments)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_torch_as_planned(plan))
-        state = _fresh_state(plan)
+        state = fresh_state(plan)
         if resume:
             stack.enter_context(locked(run))
             load_state(checkpoint_of(run), state)
@@ -111,7 +99,7 @@ def train(
             truncate_log(run, state.step)
             write_run(run, plan.record)
         else:
-            _create_run(run, plan, state)
+            create_run(run, plan, state)
             stack.enter_context(locked(run))
         stop = stack.enter_context(StopSignals())
         return _train(run, plan, state, stop, on_step or (lambda report: None))
@@ -123,43 +111,67 @@ def _train(
     s, seed, device = plan.settings, plan.record.seed, plan.device
     objective = objective_from_name(s.objective)
     generator, discriminator = state.generator, state.discriminator
-    latent = _spec(plan, state).inputs[0]
-    latent_seed = stream_of(f"gantrain.loop latents of seed {seed}")  # not those that the user will generate with
-    pixels = torch.tensor(plan.data.images).permute(0, 3, 1, 2).to(device)  # uint8 [N, C, H, W], channels last
+    batches = Batches(plan, spec_of(plan, state).inputs[0])
+    view = View(plan, state)
     started, reported = time.perf_counter() - state.seconds, (time.perf_counter(), state.step)
     saved_step = state.step
 
     with log_of(run) as log_file:
         while state.step < s.steps:
+            to_log = state.step == 0 or (state.step + 1) % s.log_every == 0
+            rates = rate_factor(state.step, s.decay_start, s.decay_end, s.decay_to)
+            set_rate(state.generator_optimiser, s.generator_lr * rates)
+            set_rate(state.discriminator_optimiser, s.discriminator_lr * rates)
+
             for k in range(s.discriminator_steps):
-                first = (state.step * s.discriminator_steps + k) * s.batch
-                real = _real_images(pixels, s, seed, first)  # [N, C, H, W]
-                z = torch.from_numpy(latents(latent, latent_seed, first, s.batch)).to(device)  # [N, z_size]
+                d_step = state.step * s.discriminator_steps + k
+                first = d_step * s.batch
+                real, labels = batches.real(first)  # [N, C, H, W] or [N, length]; of a conditional recipe [N] as well
+                z = batches.latents(first)  # [N, z_size]
                 with torch.set_grad_enabled(k == s.discriminator_steps - 1):  # the last batch also serves G
-                    fake = generator(z)  # [N, C, H, W]
-                real_logits = discriminator(_shown(real, s, seed, first, "real"))  # [N]
-                fake_logits = discriminator(_shown(fake.detach(), s, seed, first, "fake"))  # [N]
+                    fake = generator(z, *labels)  # as real; a real and a generated sample of a pair share the label
+                shown_real, shown_fake = view(real, first, "real"), view(fake.detach(), first, "fake")
+                penalise = d_step % s.penalty_every == 0
+                shown_real.requires_grad_(penalise and s.r1 > 0)
+                shown_fake.requires_grad_(penalise and s.r2 > 0)
+                real_logits = discriminator(shown_real, *labels)  # [N], of packs [N / pack]
+                fake_logits = discriminator(shown_fake, *labels)
                 loss_d = objective.discriminator_loss(real_logits, fake_logits, s.real_label)
+                paid = loss_d
+                if penalise and s.r1:
+                    paid = paid + s.penalty_every * s.r1 / 2.0 * squared_gradient(real_logits, shown_real)
+                if penalise and s.r2:
+                    paid = paid + s.penalty_every * s.r2 / 2.0 * squared_gradient(fake_logits, shown_fake)
+                if s.gradient_penalty:
+                    u = torch.from_numpy(factors(seed, first, len(shown_real))).to(device)  # [N]
+                    critic = partial(_with_labels, discriminator, labels)
+                    paid = paid + s.gradient_penalty * slope_penalty(critic, shown_real, shown_fake, u)
                 state.discriminator_optimiser.zero_grad()
-                loss_d.backward()  # type: ignore[no-untyped-call]
+                paid.backward()  # type: ignore[no-untyped-call]
                 state.discriminator_optimiser.step()
+                if s.clip:
+                    clip_weights(discriminator, s.clip)
+                view.saw(real_logits, d_step)
+            gradient_d = gradient_norm(discriminator) if to_log else None
 
             discriminator.requires_grad_(False)  # spares the gradients of D's weights
-            loss_g = objective.generator_loss(discriminator(_shown(fake, s, seed, first, "generator")))
+            judged = discriminator(view(fake, first, "generator"), *labels)
+            rivals = discriminator(shown_real, *labels).detach() if objective.relative else None
+            loss_g = objective.generator_loss(judged, rivals)
             state.generator_optimiser.zero_grad()
             loss_g.backward()  # type: ignore[no-untyped-call]
             state.generator_optimiser.step()
             discriminator.requires_grad_(True)
+            gradient_g = gradient_norm(generator) if to_log else None
 
             state.step += 1
-            images = state.step * s.discriminator_steps * s.batch
             update_average(state.average, generator, decay_per_step(s.ema_half_life, s.batch, state.step * s.batch))
 
-            to_log = state.step == 1 or state.step % s.log_every == 0
             to_save = state.step == s.steps or state.step % s.checkpoint_every == 0
             if device.type == "cpu" or to_log or to_save:
-                p_real, p_fake = torch.sigmoid(real_logits).mean(), torch.sigmoid(fake_logits).mean()
-                values = torch.stack([loss_d, loss_g, p_real, p_fake]).detach().tolist()
+                d_real, d_fake = objective.opinion(real_logits).mean(), objective.opinion(fake_logits).mean()
+                accuracy = objective.accuracy(real_logits, fake_logits)
+                values = torch.stack([loss_d, loss_g, d_real, d_fake, accuracy]).detach().tolist()
                 now = time.perf_counter()
                 state.seconds = now - started
                 rate = (state.step - reported[1]) * s.discriminator_steps * s.batch / max(now - reported[0], 1e-9)
@@ -167,121 +179,47 @@ def _train(
                 report = StepReport(
                     step=state.step,
                     steps=s.steps,
-                    images=images,
+                    images=state.step * s.discriminator_steps * s.batch,
                     loss_d=values[0],
                     loss_g=values[1],
                     d_real=values[2],
                     d_fake=values[3],
+                    d_accuracy=values[4],
                     seconds=state.seconds,
                     images_per_second=rate,
+                    gradient_d=gradient_d,
+                    gradient_g=gradient_g,
                 )
                 _check_losses(run, report, saved_step)
                 on_step(report)
                 if to_log:
-                    log(log_file, _log_line(report))
+                    log(log_file, report.to_log())
             if state.step == s.steps or state.step in EARLY_SHEETS or state.step % s.sample_every == 0:
-                write_sheet(sample_of(run, state.step), _sheet(plan, state))
+                write_sheet(sample_of(run, state.step), sheet_of(plan, state.average, spec_of(plan, state)))
             stopped_by = stop.received  # read once: a signal may come at any moment
             if to_save or stopped_by is not None:
                 _check_weights(run, state, saved_step)
-                save_state(checkpoint_of(run), state, _generator_record(plan), _spec(plan, state))
+                save_state(checkpoint_of(run), state, generator_record(plan), spec_of(plan, state))
                 saved_step = state.step
             if stopped_by is not None and state.step < s.steps:
                 raise TrainingStopped(run, state.step, stopped_by)
     return checkpoint_of(run)
 
 
-def _real_images(pixels: Tensor, s: TrainingSettings, seed: int, first: int) -> Tensor:
-    """uint8 [N, C, H, W] -> the batch at position `first` of the data's order, float32 [batch, C, H, W] in [-1, 1]."""
-    chosen = torch.from_numpy(order.indices(seed, first, s.batch, len(pixels))).to(pixels.device)
-    real = pixels[chosen].to(torch.float32).div_(127.5).sub_(1.0)
-    if s.mirror:
-        flipped = torch.from_numpy(order.mirrored(seed, first, s.batch)).to(pixels.device)
-        real = torch.where(flipped[:, None, None, None], real.flip(3), real)
-    return real
-
-
-def _shown(images: Tensor, s: TrainingSettings, seed: int, first: int, use: str) -> Tensor:
-    """The images [N, C, H, W] as the discriminator sees them."""
-    if s.shift == 0:
-        return images
-    return shifted(images, shifts(seed, first, len(images), s.shift, use))
-
-
-def _fresh_state(plan: Plan) -> TrainingState:
-    s = plan.settings
-    channels = plan.data.channels
-    networks = [
-        # Convolutions over channels-last images take a fifth less time on CPUs, and tensor cores want them so.
-        network_from_record(record).to(plan.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for record in (plan.recipe.generator(s, channels), plan.recipe.discriminator(s, channels))
-    ]
-    generator, discriminator = networks
-    betas = (s.beta1, s.beta2)
-    return TrainingState(
-        generator=generator,
-        discriminator=discriminator,
-        average=averaged_copy(generator),
-        generator_optimiser=torch.optim.Adam(generator.parameters(), s.generator_lr, betas),
-        discriminator_optimiser=torch.optim.Adam(discriminator.parameters(), s.discriminator_lr, betas),
-    )
-
-
-def _generator_record(plan: Plan) -> Any:
-    return plan.recipe.generator(plan.settings, plan.data.channels)
-
-
-def _spec(plan: Plan, state: TrainingState) -> GeneratorSpec:
-    provenance = Provenance(
-        recipe=plan.recipe.name,
-        dataset=plan.data.name,
-        steps=state.step,
-        seed=plan.record.seed,
-        versions=plan.record.versions,
-    )
-    return spec_from_generator(state.average, plan.name, provenance)
-
-
-def _create_run(run: Path, plan: Plan, state: TrainingState) -> None:
-    """Puts a whole run folder in place, with a checkpoint of step 0, so that there is never a run without one."""
-    with writing(run.parent):
-        run.parent.mkdir(parents=True, exist_ok=True)
-    with folder_written_atomically(run) as folder:
-        (folder / SAMPLES_FOLDER).mkdir()
-        write_run(folder, plan.record)
-        (folder / LOG_FILE).touch()
-        write_sheet(sample_of(folder, 0), _sheet(plan, state))
-        save_state(checkpoint_of(folder), state, _generator_record(plan), _spec(plan, state))
-
-
-@torch.no_grad()
-def _sheet(plan: Plan, state: TrainingState) -> Any:
-    """The averaged generator's images of the seed's first latents."""
-    s, spec = plan.settings, _spec(plan, state)
-    z = torch.from_numpy(latents(spec.inputs[0], plan.record.seed, 0, s.sample_images)).to(plan.device)
-    output = state.average(z).to("cpu").numpy()  # [N, C, H, W]
-    return sheet_from_images(uint8_from_output(output, spec.outputs[0]), scale=max(1, 64 // s.size))
-
-
-def _log_line(report: StepReport) -> dict[str, Any]:
-    return {
-        "step": report.step,
-        "images": report.images,
-        "loss_d": report.loss_d,
-        "loss_g": report.loss_g,
-        "d_real": report.d_real,
-        "d_fake": report.d_fake,
-        "timing": {
-            "seconds": round(report.seconds, 3),
-            "images_per_second": round(report.images_per_second, 1),
-        },
-    }
+def _with_labels(discriminator: nn.Module, labels: tuple[Tensor, ...], samples: Tensor) -> Tensor:
+    logits: Tensor = discriminator(samples, *labels)
+    return logits
 
 
 def _check_losses(run: Path, report: StepReport, saved_step: int) -> None:
-    for name, value in (("discriminator", report.loss_d), ("generator", report.loss_g)):
-        if not math.isfinite(value):
-            raise _diverged(run, f"the {name}'s loss is {value} at step {report.step}", saved_step)
+    for name, value in (
+        ("discriminator's loss", report.loss_d),
+        ("generator's loss", report.loss_g),
+        ("discriminator's gradient", report.gradient_d),
+        ("generator's gradient", report.gradient_g),
+    ):
+        if value is not None and not math.isfinite(value):
+            raise _diverged(run, f"the {name} is {value} at step {report.step}", saved_step)
 
 
 def _check_weights(run: Path, state: TrainingState, saved_step: int) -> None:

@@ -15,12 +15,18 @@ from ganruntime import __version__
 from ganruntime.errors import CheckpointError, DeviceError, InputError
 from gantrain.data.named import source_from_name
 from gantrain.data.source import ImageSource
-from gantrain.recipes import Recipe, recipe_from_name
-from gantrain.recipes.settings import TrainingSettings, settings_with
+from gantrain.data.toys import TOYS, toy_from_name
+from gantrain.data.vectors import VectorSource
+from gantrain.objectives import objective_from_name
+from gantrain.recipes import DataShape, Recipe, recipe_from_name
+from gantrain.recipes.settings import settings_with
+from gantrain.recipes.training_settings import ImageSettings, TrainingSettings
 from gantrain.run_folder import RUN_FILE, RunRecord, check_new, read_run
 
 # What may change from one part of a run to the next: it decides when to stop and to save, not what is computed.
 FREE_SETTINGS = ("steps", "checkpoint_every")
+
+Source = ImageSource | VectorSource
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Plan:
 
     recipe: Recipe
     settings: TrainingSettings
-    data: ImageSource
+    data: Source
     record: RunRecord
     device: torch.device
 
@@ -38,10 +44,25 @@ class Plan:
         """The generator's name in its spec."""
         return f"{self.recipe.name}-{re.sub(r'[^A-Za-z0-9_.-]+', '-', self.data.name).strip('-') or 'images'}"[:128]
 
+    @property
+    def label(self) -> str | None:
+        """The attribute that conditions both networks; None where the recipe is not conditional."""
+        if not self.recipe.conditional:
+            return None
+        return self.settings.label or next(iter(self.data.classes))
+
+    @property
+    def shape(self) -> DataShape:
+        """What the networks are built for."""
+        classes = () if self.label is None else tuple(self.data.classes[self.label])
+        if isinstance(self.data, ImageSource):
+            return DataShape("image", channels=self.data.channels, classes=classes)
+        return DataShape("vector", length=self.data.size, classes=classes)
+
 
 def new_plan(
     recipe_name: str,
-    source: str | ImageSource,
+    source: str | Source,
     run: Path,
     changes: Mapping[str, Any],
     *,
@@ -62,7 +83,8 @@ def new_plan(
     chosen = device_from_name(device or "cpu")
     seed = _checked_seed(0 if seed is None else seed)
     check_new(run)
-    data = _data(source, settings)
+    data = _data(source, recipe, settings)
+    _check_together(recipe, settings, data)
     record = RunRecord(
         recipe=recipe.name,
         settings=settings.to_json(),
@@ -77,7 +99,7 @@ def new_plan(
 
 def resumed_plan(
     recipe_name: str,
-    source: str | ImageSource | None,
+    source: str | Source | None,
     run: Path,
     changes: Mapping[str, Any],
     *,
@@ -110,13 +132,13 @@ def resumed_plan(
     if seed is not None:
         _same(run, "the seed", before.seed, seed)
     chosen = device_from_name(device or before.device)
-    data = _data(source if source is not None else str(before.data.get("source", "")), settings)
+    data = _data(source if source is not None else str(before.data.get("source", "")), recipe, settings)
     known = before.data
     if data.fingerprint != known.get("fingerprint"):
         raise InputError(
             f"{run} was started on other data",
-            got=f"{data.name}, {len(data.images)} images, {data.fingerprint[:12]}…",
-            expected=f"{known.get('name')}, {known.get('images')} images, {str(known.get('fingerprint'))[:12]}…",
+            got=f"{data.name}, {_amount(_data_record(source or '', data))}, {data.fingerprint[:12]}…",
+            expected=f"{known.get('name')}, {_amount(known)}, {str(known.get('fingerprint'))[:12]}…",
             remedy="name the same data, or choose another --out for a new run",
         )
     # As many threads as before, whatever torch has now: sums over other splits round otherwise.
@@ -145,7 +167,23 @@ def device_from_name(name: str) -> torch.device:
     return device
 
 
-def _data(source: str | ImageSource, settings: TrainingSettings) -> ImageSource:
+def _data(source: str | Source, recipe: Recipe, settings: TrainingSettings) -> Source:
+    if not isinstance(settings, ImageSettings):
+        if isinstance(source, ImageSource) or (isinstance(source, str) and source not in TOYS):
+            raise InputError(
+                f"recipe {recipe.name!r} trains on vectors",
+                got=source if isinstance(source, str) else f"{source.name}, images",
+                expected=", ".join(TOYS),
+                remedy="ganexport recipes lists the recipes for images",
+            )
+        return toy_from_name(source) if isinstance(source, str) else source
+    if isinstance(source, VectorSource) or (isinstance(source, str) and source in TOYS):
+        raise InputError(
+            f"recipe {recipe.name!r} trains on images",
+            got=source if isinstance(source, str) else f"{source.name}, vectors",
+            expected="digits, faces, or the path of a folder or zip of images",
+            remedy="ganexport recipes lists the recipes for vectors",
+        )
     if isinstance(source, str):
         return source_from_name(source, settings.size, settings.channels, settings.images)
     if source.images.shape[1:3] != (settings.size, settings.size):
@@ -157,17 +195,54 @@ def _data(source: str | ImageSource, settings: TrainingSettings) -> ImageSource:
     return source
 
 
-def _data_record(source: str | ImageSource, data: ImageSource) -> dict[str, Any]:
+def _check_together(recipe: Recipe, s: TrainingSettings, data: Source) -> None:
+    """Raises `InputError` for settings that are each in range and contradict each other, or the data."""
+    if s.batch % s.pack:
+        raise InputError("a batch is no whole number of packs", got=f"batch={s.batch}, pack={s.pack}")
+    if s.pack > 1 and recipe.conditional:
+        raise InputError("a conditional recipe judges samples one by one", got=f"pack={s.pack}", expected="pack=1")
+    if s.real_label != 1.0 and not objective_from_name(s.objective).smooths:
+        raise InputError(
+            f"objective {s.objective} has no target to smooth", got=f"real_label={s.real_label:g}", expected="1"
+        )
+    if s.gradient_penalty and getattr(s, "batch_norm", False):
+        raise InputError(
+            "the gradient penalty wants a critic that judges each sample by itself",
+            got="batch_norm=true",
+            remedy="--set batch_norm=false",
+        )
+    if s.decay_end and s.decay_end <= s.decay_start:
+        raise InputError("the learning rates' decay ends before it starts", got=f"{s.decay_start} to {s.decay_end}")
+    if isinstance(s, ImageSettings) and s.ada_target and not (s.shift or s.colour or s.cutout):
+        raise InputError(
+            "ADA has nothing to augment with", got=f"ada_target={s.ada_target:g}", remedy="--set shift=4, or colour=1"
+        )
+    if not recipe.conditional:
+        if s.label:
+            raise InputError(f"recipe {recipe.name!r} takes no labels", got=f"label={s.label}")
+    elif s.label not in data.classes and (s.label or len(data.classes) != 1):
+        raise InputError(
+            f"{data.name} has no such labels" if s.label else f"{data.name}: which labels?",
+            got=repr(s.label) if s.label else None,
+            expected=", ".join(data.classes) or "data with labels: digits, faces",
+            remedy=f"--set label={next(iter(data.classes))}" if data.classes else "ganexport train dcgan needs none",
+        )
+
+
+def _data_record(source: str | Source, data: Source) -> dict[str, Any]:
     where = source if isinstance(source, str) else data.name
-    if isinstance(source, str) and source not in ("digits", "faces"):
+    if isinstance(source, str) and source not in ("digits", "faces", *TOYS):
         where = str(Path(source).expanduser().resolve())
-    return {
-        "source": where,
-        "name": data.name,
-        "images": len(data.images),
-        "channels": data.channels,
-        "fingerprint": data.fingerprint,
-    }
+    amount: dict[str, Any] = {"length": data.size} if isinstance(data, VectorSource) else {}
+    if isinstance(data, ImageSource):
+        amount = {"images": len(data.images), "channels": data.channels}
+    return {"source": where, "name": data.name, "fingerprint": data.fingerprint} | amount
+
+
+def _amount(record: Mapping[str, Any]) -> str:
+    if "length" in record:
+        return f"vectors of {record['length']}"
+    return f"{record.get('images')} images"
 
 
 def _with_steps(changes: Mapping[str, Any], steps: int | None) -> dict[str, Any]:

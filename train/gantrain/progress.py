@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Any, TextIO
 
 _TERMINAL_SECONDS = 0.1
 _FILE_SECONDS = 15.0
@@ -20,9 +20,12 @@ class StepReport:
         step, steps: steps made, and asked for.
         images: real images seen.
         loss_d, loss_g: the losses of the step.
-        d_real, d_fake: mean D(x) over its real and its generated images: probabilities of being real.
+        d_real, d_fake: mean D(x) over its real and its generated images: probabilities of being real where the
+            objective has them, what D gives otherwise.
+        d_accuracy: share in [0, 1] of its real and generated images that D tells rightly.
         seconds: training time of this run so far, before an interruption included.
         images_per_second: of this step and those since the last report.
+        gradient_d, gradient_g: norms of the two networks' gradients, in the steps that are logged; None in others.
     """
 
     step: int
@@ -32,8 +35,35 @@ class StepReport:
     loss_g: float
     d_real: float
     d_fake: float
+    d_accuracy: float
     seconds: float
     images_per_second: float
+    gradient_d: float | None = None
+    gradient_g: float | None = None
+
+    @property
+    def d_score(self) -> float:
+        """What the discriminator maximises: minus its loss, -2·log 2 = -1.386 where it guesses (log losses only)."""
+        return -self.loss_d
+
+    def to_log(self) -> dict[str, Any]:
+        """A line of log.jsonl; all but "timing" repeats with the seed."""
+        return {
+            "step": self.step,
+            "images": self.images,
+            "loss_d": self.loss_d,
+            "loss_g": self.loss_g,
+            "d_real": self.d_real,
+            "d_fake": self.d_fake,
+            "d_accuracy": self.d_accuracy,
+            "d_score": self.d_score,
+            "gradient_d": self.gradient_d,
+            "gradient_g": self.gradient_g,
+            "timing": {
+                "seconds": round(self.seconds, 3),
+                "images_per_second": round(self.images_per_second, 1),
+            },
+        }
 
 
 class ProgressLine:
@@ -79,7 +109,7 @@ class ProgressLine:
         return (
             f"{bar}{report.step}/{report.steps}  {_duration(remaining)} left  "
             f"loss D {report.loss_d:.3f} G {report.loss_g:.3f}  D(x) {report.d_real:.2f} D(G(z)) {report.d_fake:.2f}  "
-            f"{self._rate:,.0f} images/s"
+            f"D right {report.d_accuracy:.0%}  {self._rate:,.0f} images/s"
         )
 
 

@@ -4,7 +4,8 @@
       training/state.json               {"schema_version": 1, "step": …, "seconds": …}
       training/generator.safetensors    the generator that is trained, with its BatchNorm statistics
       training/discriminator.safetensors
-      training/optimisers.safetensors   Adam's moments: "generator/PARAMETER/exp_avg", …
+      training/optimisers.safetensors   their moments: "generator/PARAMETER/exp_avg", …
+      training/extras.safetensors       only where a part keeps a state of its own: "ada", …
       training/random.safetensors       torch's random states, as bytes: "cpu", and "cuda" where it ran there
 
 Latents, the order of the data and mirroring need no state: they are functions of the seed and the step. `seconds`
@@ -13,7 +14,7 @@ is the only number in a run that a second run of the same seed does not repeat.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -32,14 +33,16 @@ from gantrain.checkpoint import (
     write_tensors,
 )
 from gantrain.networks import NetworkRecord
+from gantrain.optimisers import MOMENTS
 
 SCHEMA_VERSION = 1
 FOLDER = "training"
+EXTRAS_FILE = "extras.safetensors"
 
 
 @dataclass
 class TrainingState:
-    """A training at a step: `step` generator steps are made, in `seconds`."""
+    """A training at a step: `step` generator steps are made, in `seconds`; `extras` are what its parts remember."""
 
     generator: nn.Module
     discriminator: nn.Module
@@ -48,6 +51,7 @@ class TrainingState:
     discriminator_optimiser: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
+    extras: dict[str, Tensor] = field(default_factory=dict)
 
     def is_finite(self) -> bool:
         """Whether no weight and no statistic is NaN or infinite: only such a state may replace a checkpoint."""
@@ -81,6 +85,8 @@ def save_state(path: Path, state: TrainingState, record: NetworkRecord, spec: Ge
                 for key, value in optimiser.state.get(parameter, {}).items():
                     moments[f"{name}/{parameter_name}/{key}"] = value
         write_tensors(inner / "optimisers.safetensors", moments)
+        if state.extras:
+            write_tensors(inner / EXTRAS_FILE, state.extras)
         write_tensors(inner / "random.safetensors", _random_states(state))
         write_json(
             inner / "state.json",
@@ -110,8 +116,8 @@ def load_state(path: Path, state: TrainingState) -> None:
         for i, (parameter_name, parameter) in enumerate(network.named_parameters()):
             prefix = f"{name}/{parameter_name}/"
             if state.step > 0:
-                scalar = torch.zeros((), dtype=torch.float32)
-                expected |= {prefix + "step": scalar, prefix + "exp_avg": parameter, prefix + "exp_avg_sq": parameter}
+                expected[prefix + "step"] = torch.zeros((), dtype=torch.float32)
+                expected |= {prefix + moment: parameter for moment in MOMENTS[type(optimiser)]}
             per_parameter[i] = {
                 key.removeprefix(prefix): _laid_out_as(parameter, v)
                 for key, v in moments.items()
@@ -125,6 +131,11 @@ def load_state(path: Path, state: TrainingState) -> None:
         if state.step > 0:
             groups = optimiser.state_dict()["param_groups"]
             optimiser.load_state_dict({"state": per_parameter, "param_groups": groups})
+    if state.extras:
+        extras = read_tensors(inner / EXTRAS_FILE)
+        check_tensors(extras, state.extras, f"{inner / EXTRAS_FILE} is of other parts")
+        for name, tensor in state.extras.items():
+            tensor.copy_(extras[name])
     _set_random_states(inner / "random.safetensors")
 
 

@@ -12,7 +12,7 @@ import click
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON, for programs.")
 def command(name: str | None, as_json: bool) -> None:
-    """List what can be trained: every recipe, or one by NAME, with each setting, its default and its meaning.
+    """List what can be trained, a line each; or one by NAME, with every setting, its default and its meaning.
 
     \b
     Example:
@@ -25,8 +25,14 @@ def command(name: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"schema_version": 1, "recipes": tables}, indent=2))
         return
-    for i, table in enumerate(tables):
-        click.echo(("\n" if i else "") + f"{table['name']}: {table['description']}")
+    if name is None:
+        width = max(len(table["name"]) for table in tables)
+        for table in tables:
+            click.echo(f"{table['name'].ljust(width)}  {table['description']}")
+        click.echo("\nganexport recipes NAME lists the settings of one")
+        return
+    for table in tables:
+        click.echo(f"{table['name']}: {table['description']}")
         rows = [(f"{s['name']}={_text(s['default'])}", _meaning(s)) for s in table["settings"]]
         width = max(len(left) for left, _ in rows)
         for left, meaning in rows:
@@ -46,6 +52,8 @@ def _table(recipe: Any) -> dict[str, Any]:
     return {
         "name": recipe.name,
         "description": recipe.line,
+        "data": recipe.kind,
+        "conditional": recipe.conditional,
         "settings": [
             {
                 "name": f.name,

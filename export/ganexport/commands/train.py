@@ -14,7 +14,12 @@ from ganruntime.errors import InputError, MissingDependencyError
 
 @click.command(name="train")
 @click.argument("recipe")
-@click.option("--data", "source", metavar="SOURCE", help="digits, faces, or the path of a folder or zip of images.")
+@click.option(
+    "--data",
+    "source",
+    metavar="SOURCE",
+    help="digits, faces, or a path: a folder or zip of images, IDX files, CIFAR. Vectors: ring, grid, curves.",
+)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Run folder, new unless --resume.")
 @click.option("--steps", type=int, help="Generator steps in all. A resumed run may be given more.")
 @click.option("--seed", type=int, help="Seed of weights, latents and the order of the data. [default: 0]")
@@ -39,7 +44,9 @@ def command(
     threads: int | None,
     quiet: bool,
 ) -> None:
-    """Train RECIPE on images into a run folder. Ctrl-C stops after the current step and leaves a checkpoint.
+    """Train RECIPE into a run folder; `ganexport recipes` lists them.
+
+    Ctrl-C stops after the current step and leaves a checkpoint.
 
     The run folder holds the last checkpoint, a log (log.jsonl) and sample sheets (samples/). It can be exported at
     any time, and resumed with --resume; on a CPU an interrupted run ends in the same bits as one that was not.
@@ -48,6 +55,7 @@ def command(
     Example:
       ganexport train dcgan --data digits --out runs/digits
       ganexport train dcgan --data digits --out runs/digits --resume --steps 10000
+      ganexport train toy --data ring --out runs/ring
       ganexport train dcgan --data photos.zip --size 64 --set width=64 --out runs/photos --device cuda
     """
     spin_briefly()

@@ -1,6 +1,11 @@
 """What the two networks optimise, one objective a file. An objective is two functions of logits, and each gives a loss.
 
-Logits are D's output before the sigmoid, float32 [N]; D(x) = sigmoid(logit) is its probability that x is real.
+Logits are D's output, float32 [N], larger for what it takes for real. What else they mean, each objective says:
+
+    PROBABILITY  whether sigmoid(logit) is D's probability that x is real
+    THRESHOLD    D calls real what lies above this; None where only differences between real and generated count
+    SMOOTHS      whether the target for real images may be below 1 (`real_label`)
+    RELATIVE     whether the generator's loss needs the logits of real images too
 """
 
 from __future__ import annotations
@@ -16,18 +21,36 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OBJECTIVES: dict[str, str] = {
-    "non_saturating": "gantrain.objectives.non_saturating",
-    "minimax": "gantrain.objectives.minimax",
+    name: f"gantrain.objectives.{name}"
+    for name in ("non_saturating", "minimax", "least_squares", "wasserstein", "hinge", "relativistic")
 }
 
 
 @dataclass(frozen=True)
 class Objective:
-    """discriminator_loss(real logits [N], fake logits [N], real_label) and generator_loss(fake logits [N]): scalars."""
+    """An objective by name.
+
+    discriminator_loss(real logits [N], fake logits [N], real_label) and generator_loss(fake logits [N], real logits
+    [N]) give scalars; only a `relative` objective looks at the generator's second argument.
+    """
 
     name: str
     discriminator_loss: Callable[[Tensor, Tensor, float], Tensor]
-    generator_loss: Callable[[Tensor], Tensor]
+    generator_loss: Callable[[Tensor, Tensor | None], Tensor]
+    probability: bool
+    threshold: float | None
+    smooths: bool
+    relative: bool
+
+    def opinion(self, logits: Tensor) -> Tensor:
+        """D(x) as it is reported: a probability where the objective has one, the logit itself otherwise; [N]."""
+        return logits.sigmoid() if self.probability else logits
+
+    def accuracy(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Share in [0, 1] of what D tells rightly: of both kinds alike, or of pairs where only differences count."""
+        if self.threshold is None:
+            return (real > fake).float().mean()
+        return ((real > self.threshold).float().mean() + (fake <= self.threshold).float().mean()) / 2
 
 
 def objective_from_name(name: str) -> Objective:
@@ -35,4 +58,12 @@ def objective_from_name(name: str) -> Objective:
     if name not in OBJECTIVES:
         raise InputError("no objective has this name", got=repr(name), expected=", ".join(OBJECTIVES))
     module = import_module(OBJECTIVES[name])
-    return Objective(name, module.discriminator_loss, module.generator_loss)
+    return Objective(
+        name=name,
+        discriminator_loss=module.discriminator_loss,
+        generator_loss=module.generator_loss,
+        probability=module.PROBABILITY,
+        threshold=module.THRESHOLD,
+        smooths=module.SMOOTHS,
+        relative=module.RELATIVE,
+    )

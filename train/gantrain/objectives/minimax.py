@@ -10,6 +10,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import softplus
 
+PROBABILITY, THRESHOLD, SMOOTHS, RELATIVE = True, 0.0, True, False
+
 
 def discriminator_loss(real: Tensor, fake: Tensor, real_label: float = 1.0) -> Tensor:
     """-E[t log D(x) + (1 - t) log(1 - D(x))] - E[log(1 - D(G(z)))], with t = `real_label`, 1 in the paper.
@@ -22,6 +24,6 @@ def discriminator_loss(real: Tensor, fake: Tensor, real_label: float = 1.0) -> T
     return on_real.mean() + softplus(fake).mean()
 
 
-def generator_loss(fake: Tensor) -> Tensor:
+def generator_loss(fake: Tensor, real: Tensor | None = None) -> Tensor:
     """E[log(1 - D(G(z)))]: never positive, and lower is better for the generator."""
     return -softplus(fake).mean()

@@ -9,11 +9,11 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from gantrain.objectives.minimax import discriminator_loss
+from gantrain.objectives.minimax import PROBABILITY, RELATIVE, SMOOTHS, THRESHOLD, discriminator_loss
 
-__all__ = ["discriminator_loss", "generator_loss"]
+__all__ = ["PROBABILITY", "RELATIVE", "SMOOTHS", "THRESHOLD", "discriminator_loss", "generator_loss"]
 
 
-def generator_loss(fake: Tensor) -> Tensor:
+def generator_loss(fake: Tensor, real: Tensor | None = None) -> Tensor:
     """-E[log D(G(z))]."""
     return softplus(-fake).mean()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gantrain.networks import NetworkRecord
-from gantrain.recipes import Recipe
-from gantrain.recipes.settings import TrainingSettings, setting
+from gantrain.recipes import DataShape, Recipe
+from gantrain.recipes.settings import setting
+from gantrain.recipes.training_settings import ImageSettings
 
 
 @dataclass(frozen=True)
-class DcganSettings(TrainingSettings):
+class DcganSettings(ImageSettings):
     """The settings of `gantrain.networks.dcgan`.
 
     The defaults are for two CPU cores and about two minutes at 32 px: narrow networks, and rates above the paper's,
@@ -26,29 +27,31 @@ class DcganSettings(TrainingSettings):
     batch_norm: bool = setting(True, "batch normalisation in the discriminator")
 
 
-def generator(settings: DcganSettings, channels: int) -> NetworkRecord:
+def generator(settings: DcganSettings, data: DataShape) -> NetworkRecord:
     return NetworkRecord(
         "dcgan_generator",
         {
             "z_size": settings.z_size,
             "size": settings.size,
-            "channels": channels,
+            "channels": data.channels,
             "width": settings.width,
             "max_width": max(settings.max_width, settings.width),
-        },
+        }
+        | data.conditioning,
     )
 
 
-def discriminator(settings: DcganSettings, channels: int) -> NetworkRecord:
+def discriminator(settings: DcganSettings, data: DataShape) -> NetworkRecord:
     return NetworkRecord(
         "dcgan_discriminator",
         {
             "size": settings.size,
-            "channels": channels,
+            "channels": data.channels,
             "width": settings.discriminator_width,
             "max_width": max(settings.max_width, settings.discriminator_width),
             "batch_norm": settings.batch_norm,
-        },
+        }
+        | data.conditioning,
     )
 
 

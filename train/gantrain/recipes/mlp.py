@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gantrain.networks import NetworkRecord
-from gantrain.recipes import Recipe
-from gantrain.recipes.settings import TrainingSettings, setting
+from gantrain.recipes import DataShape, Recipe
+from gantrain.recipes.settings import setting
+from gantrain.recipes.training_settings import ImageSettings
 
 
 @dataclass(frozen=True)
-class MlpSettings(TrainingSettings):
+class MlpSettings(ImageSettings):
     """The settings of `gantrain.networks.mlp`.
 
     The generator's rate is two and a half times the discriminator's: at equal rates the digits at 32 px stay vague for
@@ -26,22 +27,22 @@ class MlpSettings(TrainingSettings):
     )
 
 
-def generator(settings: MlpSettings, channels: int) -> NetworkRecord:
+def generator(settings: MlpSettings, data: DataShape) -> NetworkRecord:
     return NetworkRecord(
         "mlp_generator",
         {
             "z_size": settings.z_size,
             "size": settings.size,
-            "channels": channels,
+            "channels": data.channels,
             "widths": list(settings.generator_widths),
         },
     )
 
 
-def discriminator(settings: MlpSettings, channels: int) -> NetworkRecord:
+def discriminator(settings: MlpSettings, data: DataShape) -> NetworkRecord:
     return NetworkRecord(
         "mlp_discriminator",
-        {"size": settings.size, "channels": channels, "widths": list(settings.discriminator_widths)},
+        {"size": settings.size, "channels": data.channels, "widths": list(settings.discriminator_widths)},
     )
 
 

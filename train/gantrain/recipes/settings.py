@@ -1,4 +1,4 @@
-"""What every recipe can be told: the settings of the loop, how they are declared, checked and read from `key=value`."""
+"""Settings: how they are declared, checked, and read from `key=value`. Which there are: `training_settings.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from ganruntime.errors import InputError
 
-S = TypeVar("S", bound="TrainingSettings")
+S = TypeVar("S", bound="Settings")
 _TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -30,39 +30,12 @@ def setting(
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """What the loop reads. A recipe's settings extend these, and may have other defaults.
+class Settings:
+    """A dataclass of fields made with `setting`, checked when it is made.
 
     Raises:
         InputError: on construction, where a value has the wrong type or is out of range; the message names the setting.
     """
-
-    size: int = setting(32, "side of the square images, in pixels", least=2, most=256)
-    channels: int = setting(0, "1 for grey, 3 for RGB, 0 for what the data source has", choices=(0, 1, 3))
-    images: int = setting(0, "train on the first this many images; 0 for all (4,000 of the drawn faces)", least=0)
-    mirror: bool = setting(False, "mirror every image left to right at random; not for digits or letters")
-    shift: int = setting(
-        0, "differentiable augmentation: D sees all images shifted by up to this many pixels", least=0, most=64
-    )
-    z_size: int = setting(100, "length of the latent vector", least=1, most=65536)
-    steps: int = setting(3000, "generator steps to make in all", least=1)
-    batch: int = setting(64, "images in a batch", least=2, most=65536)
-    discriminator_steps: int = setting(1, "discriminator steps before each generator step: k", least=1, most=100)
-    objective: str = setting("non_saturating", "what both networks optimise", choices=("non_saturating", "minimax"))
-    real_label: float = setting(
-        1.0, "target of the discriminator for real images; 0.9 is one-sided label smoothing", least=0.5, most=1.0
-    )
-    generator_lr: float = setting(2e-4, "learning rate of the generator's Adam", least=0.0)
-    discriminator_lr: float = setting(2e-4, "learning rate of the discriminator's Adam", least=0.0)
-    beta1: float = setting(0.5, "Adam's decay of the gradient's mean", least=0.0, most=0.99999)
-    beta2: float = setting(0.999, "Adam's decay of the gradient's square", least=0.0, most=0.99999)
-    ema_half_life: float = setting(
-        10_000.0, "half-life of the averaged generator weights, in images; 0 for none", least=0.0
-    )
-    sample_images: int = setting(64, "images on a sample sheet", least=1, most=4096)
-    sample_every: int = setting(1000, "steps between sample sheets, beside those at 0, 100, 300", least=1)
-    log_every: int = setting(10, "steps between lines of log.jsonl", least=1)
-    checkpoint_every: int = setting(1000, "steps between checkpoints", least=1)
 
     def __post_init__(self) -> None:
         types = get_type_hints(type(self))

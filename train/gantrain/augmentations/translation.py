@@ -1,9 +1,4 @@
-"""Differentiable augmentation: the discriminator sees every image shifted, real and generated ones alike.
-
-Zhao, Liu, Lin, Zhu and Han, "Differentiable Augmentation for Data-Efficient GAN Training", 2020 (arXiv:2006.10738), of
-its policies the translation. It keeps the discriminator from knowing a small data set by heart; because generated
-images are shifted too, and gradients pass through the shift, the generator does not learn to shift.
-"""
+"""Translation: every image shifted by whole pixels."""
 
 from __future__ import annotations
 

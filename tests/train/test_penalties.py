@@ -1,0 +1,66 @@
+"""Penalties against slopes that are known in closed form; their gradients reach D and nobody else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gantrain.penalties.interpolates import factors, slope_penalty
+from gantrain.penalties.weight_clipping import clip_weights
+from gantrain.penalties.zero_centred import squared_gradient
+
+
+def test_the_squared_gradient_of_a_linear_function_is_that_of_its_weights() -> None:
+    layer = nn.Linear(6, 1)
+    samples = torch.randn(5, 2, 3, requires_grad=True)
+    penalty = squared_gradient(layer(samples.flatten(1)).squeeze(1), samples)
+    torch.testing.assert_close(penalty, layer.weight.square().sum())
+    penalty.backward()
+    torch.testing.assert_close(layer.weight.grad, 2 * layer.weight)
+
+
+def test_the_squared_gradient_is_a_mean_over_samples() -> None:
+    """D(x) = |x|² has the gradient 2x."""
+    samples = torch.randn(7, 4, dtype=torch.float64, requires_grad=True)
+    penalty = squared_gradient(samples.square().sum(1), samples)
+    torch.testing.assert_close(penalty, (2 * samples).square().sum(1).mean())
+
+
+def test_the_slope_penalty_is_taken_between_real_and_fake() -> None:
+    """D(x) = |x|² has the slope 2·|x̂| at x̂ = u·x + (1 - u)·G(z)."""
+    real, fake = torch.randn(2, 6, 3, dtype=torch.float64).unbind(0)
+    u = torch.rand(6, dtype=torch.float64)
+    penalty = slope_penalty(lambda x: x.square().sum(1), real, fake, u)
+    between = u[:, None] * real + (1 - u[:, None]) * fake
+    torch.testing.assert_close(penalty, (2 * between.norm(dim=1) - 1).square().mean())
+
+
+def test_the_slope_penalty_reaches_the_critic_and_not_the_generator() -> None:
+    critic, fake = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)), torch.randn(4, 3, requires_grad=True)
+    slope_penalty(lambda x: critic(x).squeeze(1), torch.randn(4, 3), fake, torch.rand(4)).backward()
+    assert fake.grad is None
+    assert critic[0].weight.grad is not None
+    assert critic[0].weight.grad.abs().max() > 0
+
+
+def test_interpolation_factors_are_functions_of_seed_and_position() -> None:
+    u = factors(3, 100, 50)
+    assert u.dtype == np.float32
+    assert np.array_equal(u[20:], factors(3, 120, 30))
+    assert not np.array_equal(u, factors(4, 100, 50))
+    many = factors(0, 0, 20_000)
+    assert many.min() >= 0
+    assert many.max() < 1
+    assert many.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_clipping_keeps_small_weights_and_statistics() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    network[1].running_mean.fill_(9.0)
+    before = network[0].weight.detach().clone()
+    clip_weights(network, 0.2)
+    torch.testing.assert_close(network[0].weight.detach(), before.clamp(-0.2, 0.2))
+    assert network[1].weight.max() <= 0.2
+    assert network[1].running_mean.eq(9.0).all()

@@ -1,0 +1,1 @@
+"""What changes in the course of a training, each a function of the step alone."""
