@@ -11,10 +11,11 @@ from ganexport.golden import Arrays, Evaluate, GoldenSamples
 from ganexport.parity import Floors, ParityMeter, floors_of, verdict_from, worst_figure
 from ganexport.pixels import Comparison
 from ganexport.probes import probe_inputs
-from ganexport.proof_sizes import Proof, proofs_of, small_batches
+from ganexport.proof_sizes import Proof, fewer, proofs_of, small_batches
 from ganruntime.bundle import Verdict
+from ganruntime.errors import InputError
 from ganruntime.sessions.base import Session, empty_outputs
-from ganruntime.sizes import size_text, spec_at
+from ganruntime.sizes import size_option, size_text, spec_at
 from ganruntime.spec import GeneratorSpec
 
 BATCHES = (1, 2, 3, 64, 257)  # one, two, odd, a usual one, and a prime that nobody traced
@@ -41,15 +42,19 @@ def verdict_against_golden(
 ) -> Finding:
     """Every golden sample through the session, once per batch size; every batch is full, and every row is compared.
 
-    Where height and width vary, the samples of other sizes than the default follow, in small batches.
+    Where height and width vary, the samples of other sizes than the default follow, in small batches. An engine is run
+    at those that it takes; the first of them takes the place of the default where it does not take that.
 
     Args:
         reference: what the golden samples were computed by.
         progress: called with the number of images just run.
+
+    Raises:
+        InputError: it takes none of the sizes.
     """
-    findings = []
-    for samples in (golden, *golden.others):
-        few = tuple(batches) if samples is golden else small_batches(batches)
+    findings: list[Finding] = []
+    for samples in golden_samples_for(session, golden):
+        few = small_batches(batches) if findings else tuple(batches)
         proof = Proof(samples.size, samples.latents, few)
         comparison = Comparison.of(session, samples.size)
         levels = comparison.of_golden(samples)
@@ -57,7 +62,20 @@ def verdict_against_golden(
         for start, _, outputs in _runs(session, proof, levels.rows, progress):
             levels.compare(meters, comparison.of_candidate(outputs), start)
         findings.append(_finding(session, meters, reference, proof, None, comparison.rounding))
-    return _over_sizes(findings)
+    return over_sizes(findings)
+
+
+def golden_samples_for(session: Session, golden: GoldenSamples) -> list[GoldenSamples]:
+    """The samples of those sizes that a session takes, the default size first. Raises `InputError` for none."""
+    taken = [samples for samples in (golden, *golden.others) if session.takes(samples.size)]
+    if not taken:
+        sizes = [samples.size for samples in (golden, *golden.others) if samples.size is not None]
+        raise InputError(
+            f"{session.variant.name} takes images of none of the sizes of the golden samples",
+            expected="one of " + size_option(sizes),
+            remedy=f"build it again, with ganexport to-trt --size {size_option(sizes[:1])} among its sizes",
+        )
+    return taken
 
 
 def verdict_against_reference(
@@ -70,17 +88,20 @@ def verdict_against_reference(
     batches: Sequence[int] = BATCHES,
     progress: Progress | None = None,
     floors: Floors | None = None,
+    proofs: Sequence[Proof] | None = None,
 ) -> Finding:
     """Fresh latents through the session and through the source network, whole outputs compared.
 
-    Where height and width vary, at several sizes (`ganexport.proof_sizes`).
+    Where height and width vary, at several sizes (`ganexport.proof_sizes`) of those that it takes, and at every size
+    that it was tuned for.
 
     Args:
+        proofs: what to run, instead of what follows from `latents` and `batches`.
         evaluate: the source network in fp32.
         floors: what a rung that rounds has to keep; by default what its variant was held to before, else its rung's.
     """
     findings = []
-    for proof in proofs_of(session.contract, latents, batches):
+    for proof in proofs or proofs_for(session, latents, batches):
         comparison = Comparison.of(session, proof.size)
         samples = _ReferenceSamples(comparison.spec, evaluate, seed, proof.latents)
         meters = _meters(session, comparison, floors)
@@ -89,7 +110,15 @@ def verdict_against_reference(
             for name, expected in comparison.of_reference(samples.outputs(start, batch)).items():
                 meters[name].add(expected, found[name], start)
         findings.append(_finding(session, meters, reference, proof, floors, comparison.rounding))
-    return _over_sizes(findings)
+    return over_sizes(findings)
+
+
+def proofs_for(session: Session, latents: int, batches: Sequence[int]) -> list[Proof]:
+    """What the gate runs of a session: the sizes that it takes, and those that it was tuned for in all batches."""
+    proofs = [p for p in proofs_of(session.contract, latents, batches) if session.takes(p.size)]
+    tuned = [s for s in session.warm_sizes if s is not None and s not in [p.size for p in proofs[:1]]]
+    proofs = [p for p in proofs if p.size not in tuned] + [Proof(s, fewer(latents), tuple(batches)) for s in tuned]
+    return [replace(proofs[0], latents=latents, batches=tuple(batches)), *proofs[1:]]
 
 
 def _meters(session: Session, comparison: Comparison, floors: Floors | None) -> dict[str, ParityMeter]:
@@ -140,7 +169,7 @@ def _finding(
     )
 
 
-def _over_sizes(findings: Sequence[Finding]) -> Finding:
+def over_sizes(findings: Sequence[Finding]) -> Finding:
     """One finding of several sizes: latents, batches and bound of the first, the worst figures of all."""
     if len(findings) == 1:
         return findings[0]

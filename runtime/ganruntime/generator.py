@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import abc, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ganruntime import noise
-from ganruntime.buckets import pieces_of
+from ganruntime.buckets import Piece, pieces_of
 from ganruntime.bundle import Bundle, read_bundle
 from ganruntime.choice import BACKENDS, candidates, choose, opened_session
 from ganruntime.errors import BackendError, InputError
@@ -22,8 +25,8 @@ from ganruntime.heads import bundle_with_output
 from ganruntime.images import uint8_from_output
 from ganruntime.requests import Request, request_from_latents, request_from_seed, require_count, rows_of_pieces
 from ganruntime.rows import Rows, given_rows, padded_rows, require_all
-from ganruntime.sessions.base import Session, empty_outputs, fixed_shape
-from ganruntime.sizes import Size, default_size, size_of, spec_at
+from ganruntime.sessions.base import Arrays, Session, empty_outputs, fixed_shape
+from ganruntime.sizes import Size, size_of, spec_at
 from ganruntime.spec import GeneratorSpec
 
 if TYPE_CHECKING:
@@ -220,9 +223,10 @@ class Generator:
         require_all(self.spec, rows)
         results: dict[str, NDArray[Any]] = empty_outputs(spec_at(self.spec, size_of(self.spec, rows)), n)
         self._require_own_process()
-        with self._lock:
-            for piece in pieces_of(n, self._session.buckets):
-                out = self._run({k: v[piece.start : piece.start + piece.rows] for k, v in rows.items()}, piece.bucket)
+        pieces = pieces_of(n, self._session.buckets)
+        cut = ((p, {k: v[p.start : p.start + p.rows] for k, v in rows.items()}) for p in pieces)
+        with self._lock, closing(self._ran(cut)) as ran:
+            for piece, out in ran:
                 for name, array in out.items():
                     results[name][piece.start : piece.start + piece.rows] = array[: piece.rows]
         return results
@@ -242,16 +246,17 @@ class Generator:
         return batcher
 
     def warm_up(self) -> None:
-        """Runs every bucket once, so that no request pays for a first run; where height and width vary, at the default
-        size (`ganruntime.sizes.default_size`)."""
-        spec = spec_at(self.spec, default_size(self.spec))
-        for bucket in self._session.buckets:
-            rows = noise.inputs(spec, 0, 0, bucket)
-            for tensor in spec.inputs:
-                if tensor.name not in rows:
-                    rows[tensor.name] = np.zeros((bucket, *(d or 64 for d in tensor.shape)), tensor.dtype)
-            with self._lock:
-                self._run(rows, bucket)
+        """Runs every bucket once, so that no request pays for a first run; where height and width vary, at the sizes
+        that the session names (`Session.warm_sizes`)."""
+        for size in self._session.warm_sizes:
+            spec = spec_at(self.spec, size)
+            for bucket in self._session.buckets:
+                rows = noise.inputs(spec, 0, 0, bucket)
+                for tensor in spec.inputs:
+                    if tensor.name not in rows:
+                        rows[tensor.name] = np.zeros((bucket, *(d or 64 for d in tensor.shape)), tensor.dtype)
+                with self._lock:
+                    self._session.run(*self._arrays(rows, bucket))
 
     def describe(self) -> dict[str, Any]:
         """What runs where, and why the device and the backend were chosen, as plain data.
@@ -306,17 +311,33 @@ class Generator:
         self._require_own_process()
         image = self.spec.image
         tensor = image or self.spec.outputs[0]
-        for piece, rows in rows_of_pieces(self.spec, rows_of, pieces_of(len(result), self._session.buckets)):
-            target = result[piece.start : piece.start + piece.rows]
-            with self._lock:
-                output = self._run(rows, piece.bucket)[tensor.name][: piece.rows]
-                if image is not None:
-                    uint8_from_output(output, image, out=target)
-                else:
-                    np.copyto(target, output)
+        pieces = rows_of_pieces(self.spec, rows_of, pieces_of(len(result), self._session.buckets))
+        # The noise of the first piece is drawn before the lock is taken, that of the next ones while the session runs.
+        while (first := next(pieces, None)) is not None:
+            group = chain((first,), islice(pieces, self._session.pieces_at_once - 1))
+            with self._lock, closing(self._ran(group)) as ran:
+                for piece, out in ran:
+                    target, output = result[piece.start : piece.start + piece.rows], out[tensor.name][: piece.rows]
+                    if image is not None:
+                        uint8_from_output(output, image, out=target)
+                    else:
+                        np.copyto(target, output)
 
-    def _run(self, rows: Rows, bucket: int) -> Rows:
-        """Runs rows padded to the bucket. What comes back is overwritten by the next run of that bucket."""
+    def _ran(self, pieces: Iterable[tuple[Piece, Rows]]) -> abc.Generator[tuple[Piece, Arrays], None, None]:
+        """Runs pieces, and yields each with its outputs, which hold until the next is asked for. Under the lock."""
+        given: deque[Piece] = deque()
+
+        def arrays() -> Iterator[tuple[Rows, Rows]]:
+            for piece, rows in pieces:
+                given.append(piece)
+                yield self._arrays(rows, piece.bucket)
+
+        with closing(self._session.run_many(arrays())) as outputs:
+            for out in outputs:
+                yield given.popleft(), out
+
+    def _arrays(self, rows: Rows, bucket: int) -> tuple[Rows, Rows]:
+        """(rows padded to the bucket, arrays for what comes of them, which every piece of that bucket shares)."""
         size = size_of(self.spec, rows)
         out = self._outputs.get((bucket, size))
         if out is None:
@@ -324,5 +345,4 @@ class Generator:
             if len(sizes) >= _SIZES_KEPT and size not in sizes:
                 self._outputs = {key: value for key, value in self._outputs.items() if key[1] != sizes[0]}
             out = self._outputs[bucket, size] = empty_outputs(spec_at(self.spec, size), bucket)
-        self._session.run({t.name: padded_rows(rows[t.name], bucket, t.dtype) for t in self.spec.inputs}, out)
-        return out
+        return {t.name: padded_rows(rows[t.name], bucket, t.dtype) for t in self.spec.inputs}, out

@@ -7,7 +7,7 @@ with another d for the width (`ganruntime.roles.Image`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -83,6 +83,11 @@ def require_sizes(spec: GeneratorSpec, rows: Mapping[str, NDArray[np.generic]]) 
 def size_text(size: Size) -> str:
     """`height 48, width 64`."""
     return f"height {size[0]}, width {size[1]}"
+
+
+def size_option(sizes: Iterable[Size]) -> str:
+    """`64x64,256x128`: sizes as options of the command line take them, HEIGHTxWIDTH."""
+    return ",".join(f"{height}x{width}" for height, width in sizes)
 
 
 def _require_fits(tensor: TensorSpec, size: Size) -> None:

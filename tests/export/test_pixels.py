@@ -21,7 +21,7 @@ from ganexport.golden import GoldenSamples
 from ganexport.pixel_graph import pixel_graph_from_float
 from ganexport.pixels import pixel_problems
 from ganexport.source import Source
-from ganexport.tensorrt.into_bundle import source_variant
+from ganexport.tensorrt.sources import source_variant
 from ganexport.verification import verify_bundle
 from ganruntime.bundle import Bundle, Variant, bundle_changed, read_bundle
 from ganruntime.errors import ParityError

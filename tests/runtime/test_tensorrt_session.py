@@ -27,8 +27,10 @@ from ganruntime.errors import (
     MissingDependencyError,
 )
 from ganruntime.sessions.base import empty_outputs
-from ganruntime.sessions.cuda import DeviceBuffer, Stream, free_memory_bytes, gpu_from_index
-from ganruntime.sessions.tensorrt import TensorRTSession, check_environment, first_that_fits
+from ganruntime.sessions.cuda import free_memory_bytes, gpu_from_index
+from ganruntime.sessions.cuda_streams import DeviceBuffer, Event, PinnedBuffer, Stream
+from ganruntime.sessions.tensorrt import TensorRTSession
+from ganruntime.sessions.tensorrt_environment import check_environment, first_that_fits
 from ganruntime.sessions.tensorrt_library import is_stand_in, require_tensorrt, version_numbers
 
 BUCKETS = (1, 4, 8)
@@ -38,8 +40,7 @@ BUCKETS = (1, 4, 8)
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     machine = Machine().install(monkeypatch)
     yield machine
-    assert machine.allocations == {}, "memory of the GPU was not given back"
-    assert machine.streams == {}, "a stream was not given back"
+    machine.check_is_clean()
 
 
 @pytest.fixture
@@ -66,8 +67,9 @@ def test_each_batch_runs_on_its_own_profile(bundle: Bundle, machine: Machine) ->
             out = empty_outputs(bundle.spec, batch)
             session.run(rows(bundle, batch), out)
             assert np.isfinite(out["image"]).all()
-    # Profiles 0, 1, 2 are those of 1, 4, 8; 3 is the dynamic one. No switch where the profile stays.
-    assert machine.profile_switches == [2, 0, 3, 1, 0]
+    # Profiles 0, 1, 2 are those of 1, 4, 8; 3 is the dynamic one. On each of two lanes a context for each bucket, and
+    # no switch afterwards.
+    assert machine.profile_switches == [0, 3, 1, 3, 2] * 2
 
 
 def test_outputs_equal_those_of_the_graph(bundle: Bundle) -> None:
@@ -98,28 +100,42 @@ def test_an_unverified_engine_is_not_taken_unasked(bundle: Bundle) -> None:
 
 def test_memory_is_freed_whatever_happens(bundle: Bundle, machine: Machine) -> None:
     session = TensorRTSession(bundle, engine_of(bundle))
-    assert len(machine.allocations) == 3
-    largest = BUCKETS[-1]
-    assert sum(a.nbytes for a in machine.allocations.values()) == largest * (16 * 4 + 8 + 64 * 4)
+    device, largest = machine.device, BUCKETS[-1]
+    row_bytes = 16 * 4 + 8 + 64 * 4
+    described = session.describe()
+    assert described["buffers_bytes"] == described["pinned_bytes"] == 2 * largest * row_bytes
+    assert sum(m.nbytes for m in device.pinned.values()) == 2 * largest * row_bytes
+    assert sum(m.nbytes for m in device.memory.values()) == 2 * largest * row_bytes + described["scratch_bytes"]
+    assert len(machine.engines) == 1
     session.close()
     session.close()
-    assert machine.allocations == {}
+    assert device.is_empty()
+    gc.collect()
+    assert len(machine.engines) == 0
     with pytest.raises(BackendError, match="closed"):
         session.run(rows(bundle, 1), empty_outputs(bundle.spec, 1))
+    assert session.describe()["buffers_bytes"] == 0
 
-    machine.gpus[0].memory_bytes = largest * (16 * 4 + 8)  # inputs fit, the output does not
+    machine.gpus[0].memory_bytes = 4096 + largest * (16 * 4 + 8)  # inputs fit, the output does not
     with pytest.raises(EngineError, match="the GPU is out of memory"):
         TensorRTSession(bundle, engine_of(bundle))
-    assert machine.allocations == {}
-    assert machine.streams == {}
+    assert device.is_empty()
+    machine.gpus[0].memory_bytes = 4095
+    with pytest.raises(EngineError, match="no room to run the engine"):
+        TensorRTSession(bundle, engine_of(bundle))
+    assert device.is_empty()
+    machine.gpus[0].memory_bytes = 24 << 30
+    machine.pinnable_bytes = 100
+    with pytest.raises(EngineError, match="cannot pin"):
+        TensorRTSession(bundle, engine_of(bundle))
 
 
 def test_a_session_that_nobody_closes_is_freed_with_its_last_reference(bundle: Bundle, machine: Machine) -> None:
     session = TensorRTSession(bundle, engine_of(bundle))
-    assert machine.allocations
+    assert machine.device.memory
     del session
     gc.collect()
-    assert machine.allocations == {}
+    assert machine.device.is_empty()
 
 
 def test_no_room_for_the_context(bundle: Bundle, machine: Machine) -> None:
@@ -317,12 +333,24 @@ def test_wrong_arrays_never_reach_the_gpu(bundle: Bundle) -> None:
         session.run(good, out)
 
 
-def test_a_run_that_fails_says_what_tensorrt_said(bundle: Bundle, machine: Machine) -> None:
-    with TensorRTSession(bundle, engine_of(bundle)) as session:
-        machine.execute_fails = True
-        with pytest.raises(EngineError, match="TensorRT failed on cuda:0") as caught:
+@pytest.mark.parametrize(
+    ("graphs", "failure", "problem", "said"),
+    [
+        (False, "execute_fails", "TensorRT failed on the GPU", "an illegal memory access"),
+        (True, "launch_fails", "cannot launch a CUDA graph", "cudaErrorLaunchFailure"),
+        (True, "kernels_fail", "cannot finish the work on the GPU", "cudaErrorIllegalAddress"),
+    ],
+)
+def test_a_run_that_fails_says_what_was_said(
+    bundle: Bundle, machine: Machine, graphs: bool, failure: str, problem: str, said: str
+) -> None:
+    with TensorRTSession(bundle, engine_of(bundle), graphs=graphs) as session:
+        setattr(machine, failure, True)
+        with pytest.raises(BackendError, match=problem) as caught:
             session.run(rows(bundle, 1), empty_outputs(bundle.spec, 1))
-        assert "illegal memory access" in str(caught.value)
+        assert said in str(caught.value)
+        setattr(machine, failure, False)
+        session.run(rows(bundle, 1), empty_outputs(bundle.spec, 1))  # nothing of the failed run is in its way
 
 
 # --- cuda.py and tensorrt_library.py ----------------------------------------------------------------------------------
@@ -347,19 +375,25 @@ def test_gpu_is_described(machine: Machine) -> None:
 
 
 def test_buffers_and_streams_are_given_back_once(machine: Machine) -> None:
-    buffer, stream = DeviceBuffer(100), Stream()
-    array = np.arange(100, dtype=np.uint8)
-    back = np.zeros(100, np.uint8)
-    stream.copy_to_device(buffer, array)
-    stream.copy_to_host(back, buffer)
-    assert not back.any()
-    stream.wait()
-    np.testing.assert_array_equal(back, array)
+    buffer, stream, event = DeviceBuffer(100), Stream(), Event()
+    pinned, back = PinnedBuffer(100), PinnedBuffer(200)
+    pinned.array((100,), "uint8")[:] = range(100)
+    assert pinned.array((5, 2), "float16").shape == (5, 2)
+    stream.copy_to_device(buffer, pinned, 100)
+    stream.copy_to_host(back, buffer, 100)
+    stream.record(event)
+    values = back.array((100,), "uint8")
+    assert (values != range(100)).any()
+    event.wait()
+    np.testing.assert_array_equal(values, range(100))
     with pytest.raises(DeviceError, match="copy 200 bytes"):
-        stream.copy_to_host(np.zeros(200, np.uint8), buffer)
+        stream.copy_to_host(back, buffer, 200)
+    del values
     for _ in range(2):
-        buffer.free()
+        for thing in (buffer, pinned, back):
+            thing.free()
         stream.destroy()
+        event.destroy()
 
 
 def test_driver_version_is_read_from_the_kernel_module(

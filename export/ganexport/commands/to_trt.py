@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from ganexport.tensorrt.options import DEFAULT_BUCKETS, PRECISIONS, text_from_bu
 from ganruntime.bundle.manifest import HARDWARE_COMPATIBILITIES
 
 if TYPE_CHECKING:
-    from ganexport.tensorrt.into_bundle import OnProof
+    from ganexport.tensorrt.engine_proof import OnProof
     from ganexport.tensorrt.options import BuildOptions
     from ganexport.tensorrt.progress import OnProgress
 
@@ -38,6 +39,14 @@ if TYPE_CHECKING:
     show_default=True,
     metavar="N,N,…",
     help="Batch sizes to tune for, one profile each; one more profile takes every other batch up to the largest.",
+)
+@click.option(
+    "--size",
+    "sizes",
+    metavar="HxW,HxW,…",
+    help="Where height and width of images vary: the sizes to tune for, each at every batch size; one more profile "
+    "takes every other size from the smallest that the generator takes up to the largest height and width given. "
+    "[default: 64x64, or the next size above it that fits]",
 )
 @click.option("--device", type=int, default=0, show_default=True, help="Index of the GPU, as CUDA counts them.")
 @click.option(
@@ -101,6 +110,7 @@ def command(
     bundle: Path,
     precision: str,
     batches: str,
+    sizes: str | None,
     device: int,
     timing_cache: Path | None,
     workspace_mib: int | None,
@@ -120,7 +130,8 @@ def command(
     The engine is built from one of the bundle's graphs, in a process of its own; read back, and run over the golden
     samples at every batch size; only then it is added, with TensorRT's version, the compute capability, the driver and
     the errors that were measured. It runs on this TensorRT version and this GPU architecture. Needs the extra `trt`;
-    needs no torch.
+    needs no torch. With --size sizes other than the default are proven against the bundle's fp32 graph, for which it
+    needs the extra `cpu` as well.
 
     With --refit engines that were built with --refittable or --strip get the weights of this bundle's graphs, where the
     architecture is the same: a generator that was trained further needs no new build.
@@ -134,6 +145,7 @@ def command(
       ganexport to-trt digits.gan
       ganexport to-trt digits.gan --precision tf32 --batch 1,8,64,256 --timing-cache ~/.cache/ganexport
       ganexport to-trt digits.gan --hardware-compatible ampere+ --strip
+      ganexport to-trt photos.gan --size 256x256,512x768 --batch 1,4
       ganexport to-trt digits-2.gan --refit --engines-from digits.gan
       ganexport generate digits.gan -n 1000 --backend tensorrt -o images/
     """
@@ -142,7 +154,7 @@ def command(
     if engines_from is not None and not refit:
         raise click.UsageError("--engines-from goes with --refit")
     if check:
-        _check(bundle, precision, targets, as_json)
+        _check(bundle, _options(precision, batches, sizes), targets, as_json)
         return
     if targets:
         raise click.UsageError("--target goes with --check: an engine is built by the TensorRT that is installed")
@@ -150,11 +162,8 @@ def command(
         _refuse_build_options(context)
         _refit(bundle, engines_from, device, as_json)
         return
-    from ganexport.tensorrt.options import BuildOptions, buckets_from_text
-
-    options = BuildOptions(
-        precision=precision,
-        buckets=buckets_from_text(batches),
+    options = replace(
+        _options(precision, batches, sizes),
         device=device,
         workspace_mib=workspace_mib,
         optimization_level=optimization_level,
@@ -165,6 +174,17 @@ def command(
         stripped=stripped,
     )
     _build(bundle, options, as_json)
+
+
+def _options(precision: str, batches: str, sizes: str | None) -> BuildOptions:
+    from ganexport.tensorrt.options import BuildOptions, buckets_from_text
+    from ganexport.tensorrt.profiles import sizes_from_text
+
+    return BuildOptions(
+        precision=precision,
+        buckets=buckets_from_text(batches),
+        sizes=() if sizes is None else sizes_from_text(sizes),
+    )
 
 
 def _build(path: Path, options: BuildOptions, as_json: bool) -> None:
@@ -234,23 +254,24 @@ def _bars(label: str) -> Iterator[tuple[OnProgress, OnProof]]:
         proof.close()
 
 
-def _check(path: Path, precision: str, targets: tuple[str, ...], as_json: bool) -> None:
-    from ganexport.tensorrt.into_bundle import source_variant
-    from ganexport.tensorrt.options import graph_precision
+def _check(path: Path, options: BuildOptions, targets: tuple[str, ...], as_json: bool) -> None:
     from ganexport.tensorrt.preflight import preflight_from_onnx
     from ganexport.tensorrt.report import json_from_preflights, text_from_preflights
+    from ganexport.tensorrt.sources import source_variant
     from ganruntime.bundle import read_bundle
 
     versions = _versions(targets)
     bundle = read_bundle(path)
-    variant = source_variant(bundle, graph_precision(precision))
+    options = options.fitted(bundle.spec)
+    variant = source_variant(bundle, options.graph_precision)
     graph = bundle.graph(variant)
     source = f"{path / variant.file} ({variant.precision})"
-    preflights = [preflight_from_onnx(graph, version, source) for version in versions]
+    preflights = [preflight_from_onnx(graph, version, source, bundle.spec) for version in versions]
+    profiles = [str(profile) for profile in options.profiles(bundle.spec)]
     if as_json:
-        click.echo(json.dumps(json_from_preflights(source, preflights), indent=2))
+        click.echo(json.dumps(json_from_preflights(source, preflights, profiles), indent=2))
     else:
-        click.echo(text_from_preflights(source, preflights))
+        click.echo(text_from_preflights(source, preflights, profiles))
     if not all(p.ok for p in preflights):
         sys.exit(1)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from ganexport.tensorrt.options import BuildOptions
 from ganruntime.errors import BackendError, DeviceError, EngineError
+from ganruntime.sizes import size_option
 
 _SHOWN = 6
 _OUT_OF_MEMORY = re.compile(
@@ -85,7 +86,7 @@ def error_from_build(
     node = _NO_IMPLEMENTATION.search(said)
     if _OUT_OF_MEMORY.search(everything):
         return EngineError(
-            f"the GPU ran out of memory while the engine was built for batches up to {options.buckets[-1]}",
+            f"the GPU ran out of memory while the engine was built for {_asked(options)}",
             got=got,
             remedy=_less_memory(options, bundle),
         )
@@ -96,14 +97,27 @@ def error_from_build(
             remedy=_less_memory(options, bundle),
         )
     if _PROFILE.search(said):
-        return EngineError("TensorRT refuses the batch buckets", got=got, expected=[str(p) for p in options.profiles])
+        return EngineError(
+            "TensorRT refuses the profiles of the batches" + (" and sizes" if options.sizes else ""),
+            got=got,
+            expected=_asked(options),
+            remedy=f"`ganexport to-trt {shlex.quote(bundle)} --check` tells of every node; "
+            f"or build for less: {for_less(options, bundle)}",
+        )
     return EngineError("TensorRT could not build the engine", got=got, remedy=options.command(bundle))
 
 
 def for_less(options: BuildOptions, bundle: str) -> str:
-    """The command that builds the same for a smaller largest batch."""
+    """The command that builds the same for a smaller largest batch; where that is 1, without the largest size."""
+    if options.buckets == (1,) and len(options.sizes) > 1:
+        return replace(options, sizes=options.sizes[:-1]).command(bundle)
     smaller = options.buckets[:-1] or (max(1, options.buckets[0] // 2),)
     return replace(options, buckets=smaller).command(bundle)
+
+
+def _asked(options: BuildOptions) -> str:
+    sizes = f" at sizes up to {size_option(options.sizes[-1:])}" if options.sizes else ""
+    return f"batches up to {options.buckets[-1]}{sizes}"
 
 
 def _less_memory(options: BuildOptions, bundle: str) -> str:

@@ -1,8 +1,7 @@
 """`engine_from_onnx`: a typed graph into a TensorRT plan, one code path for TensorRT 10.12 and later and 11.
 
 The network is strongly typed on both (on 11 it is always), so its precision is what the graph says; TF32 is the one
-freedom left, and a flag. Every bucket is a profile of its own with min = opt = max, because kernels are tuned at the
-optimum only; one dynamic profile takes every other batch.
+freedom left, and a flag. Which profiles it has, `ganexport.tensorrt.profiles` says.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from ganexport.tensorrt.build_failure import NodeError, error_from_build, error_from_parser
-from ganexport.tensorrt.options import BuildOptions, Profile
+from ganexport.tensorrt.options import BuildOptions
+from ganexport.tensorrt.profiles import Profile
 from ganexport.tensorrt.progress import OnProgress, PhaseTree, monitor_from_phases
 from ganexport.tensorrt.timing_cache import TimingCacheFile, TimingCacheKey, check_timing_cache_path
 from ganruntime.errors import DeviceError, EngineError, GanError, InputError
@@ -62,19 +62,20 @@ def engine_from_onnx(
     """Builds a plan for the GPU `options.device` of this machine.
 
     Args:
-        model: the ONNX file's bytes, weights inside; float32, batch dynamic and first in every input and output.
+        model: the ONNX file's bytes, weights inside; batch dynamic and first in every input and output, height and
+            width dynamic where the spec says that they vary.
         spec: what the graph takes and gives; it is held against what TensorRT parsed.
         bundle: the bundle's name, for the commands in errors.
         on_progress: called with (fraction done, phase), from TensorRT's threads.
 
     Raises:
-        InputError: the buckets do not fit the spec; the timing cache file is damaged or of another environment.
+        InputError: the buckets or sizes do not fit the spec; the timing cache is damaged or of another environment.
         MissingDependencyError: TensorRT or cuda-python is not installed.
         DeviceError: no such GPU, or not one for this TensorRT; `tf32` or `ampere+` on a GPU before Ampere.
         EngineError: TensorRT cannot read the graph or build it; the message holds what it said, and the remedy.
         KeyboardInterrupt: Ctrl-C: TensorRT is asked to stop at its next step, and what it timed is kept in the cache.
     """
-    options.check_fits(spec)
+    options = options.fitted(spec)
     if options.timing_cache is not None:
         check_timing_cache_path(options.timing_cache)
     version = require_tensorrt()
@@ -99,7 +100,7 @@ def engine_from_onnx(
         options=options,
         tensorrt_version=version,
         gpu=gpu,
-        profiles=options.profiles,
+        profiles=options.profiles(spec),
         seconds=time.monotonic() - started_s,
         timing_cache_hit_bytes=len(cached),
         warnings=tuple(dict.fromkeys(warnings)),
@@ -240,12 +241,15 @@ def _check_network(network: trt.INetworkDefinition, spec: GeneratorSpec) -> None
                     expected=[-1, *want.shape],
                     remedy="export again: ganexport to-onnx makes the batch dynamic",
                 )
-            # TensorRT may not know an output's size before the profile does; -1 is then no contradiction.
+            # TensorRT may not know an output's size before the profile does; -1 is then no contradiction. Where the
+            # spec says that a side varies it must be free: a fixed one would take no other size.
             if len(shape) != 1 + len(want.shape) or any(
-                s not in (-1, w) for s, w in zip(shape[1:], want.shape, strict=True)
+                s != -1 if w is None else s not in (-1, w) for s, w in zip(shape[1:], want.shape, strict=True)
             ):
                 raise EngineError(
-                    f"{side} {want.name!r} has another shape in the graph", got=list(shape), expected=[-1, *want.shape]
+                    f"{side} {want.name!r} has another shape in the graph",
+                    got=list(shape),
+                    expected=[-1, *(-1 if d is None else d for d in want.shape)],
                 )
 
 
@@ -278,13 +282,12 @@ def _configure(config: trt.IBuilderConfig, builder: trt.Builder, spec: Generator
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib * 2**20)
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
-    for index, profile in enumerate(options.profiles):
+    for index, profile in enumerate(options.profiles(spec)):
         shapes = builder.create_optimization_profile()
-        for tensor in spec.inputs:
-            minimum, optimum, maximum = profile.shapes(tensor)  # each [N, …]
-            shapes.set_shape(tensor.name, minimum, optimum, maximum)
+        for name, (minimum, optimum, maximum) in profile.shapes(spec).items():  # each [N, …]
+            shapes.set_shape(name, minimum, optimum, maximum)
         if config.add_optimization_profile(shapes) != index:
-            raise EngineError("TensorRT does not take a batch profile", got=str(profile))
+            raise EngineError("TensorRT does not take a profile", got=str(profile))
 
 
 def _interruptibly(work: Callable[[], T], cancel: Callable[[], None]) -> T:

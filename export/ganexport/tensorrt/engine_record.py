@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ganexport.tensorrt.engine_builder import BuiltEngine
+from ganexport.tensorrt.profiles import Profile
 from ganruntime.bundle import EngineRecord, Variant
 from ganruntime.sessions.tensorrt_library import is_stand_in, version_numbers
+from ganruntime.sizes import Size
 
 
 def variant_from_engine(built: BuiltEngine, generator: str, record: EngineRecord) -> Variant:
@@ -52,7 +54,16 @@ def record_from_engine(built: BuiltEngine, graph_key: str, graph_sha256: str) ->
         stripped=built.options.stripped,
         graph_key=graph_key,
         graph_sha256=graph_sha256,
+        sizes=built.options.sizes,
+        size_range=_size_range(built.profiles),
     )
+
+
+def _size_range(profiles: tuple[Profile, ...]) -> tuple[Size, ...]:
+    """The smallest and the largest size that the profiles take; () where nothing varies. The last of them is the
+    widest."""
+    sizes = profiles[-1].sizes
+    return () if sizes is None else (sizes[0], sizes[2])
 
 
 def release_of(version: str) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ganexport.gate import Finding, verdict_against_golden
+from ganexport.gate import Finding
 from ganexport.golden import GoldenSamples
 from ganexport.parity import floors_of
 from ganexport.tensorrt.engine_builder import BuiltEngine
+from ganexport.tensorrt.engine_proof import OnProof, finding_from_engine, require_reference
 from ganexport.tensorrt.engine_record import record_from_engine, variant_from_engine
 from ganexport.tensorrt.graph_key import graph_key_from_onnx
 from ganexport.tensorrt.isolated import run_isolated
@@ -19,14 +20,13 @@ from ganexport.tensorrt.job import Job, Made, RunJob
 from ganexport.tensorrt.options import BuildOptions
 from ganexport.tensorrt.progress import OnProgress
 from ganexport.tensorrt.readback import ReadBack, check_precisions
+from ganexport.tensorrt.sources import source_variant
 from ganexport.tensorrt.timing_cache import check_timing_cache_path
 from ganruntime.bundle import Bundle, EngineRecord, Variant, bundle_changed, read_bundle
-from ganruntime.errors import BundleIntegrityError, InputError, ParityError
-from ganruntime.sessions.tensorrt import TensorRTSession
+from ganruntime.errors import BundleIntegrityError, ParityError
 from ganruntime.sessions.tensorrt_library import is_stand_in
+from ganruntime.sizes import size_option
 
-# (images run so far, images in all)
-OnProof = Callable[[int, int], None]
 OnReadback = Callable[[ReadBack], None]
 
 
@@ -41,29 +41,6 @@ class NewEngine:
     size_bytes: int
 
 
-def source_variant(bundle: Bundle, precision: str) -> Variant:
-    """The graph of a precision, with values for images: the variant of that name where there are several.
-
-    Raises:
-        InputError: the bundle has no graph of that precision; it says which it has.
-    """
-    # TensorRT takes uint8 at its ends only, behind a Cast; engines of graphs that give pixels are not built yet.
-    graphs = [v for v in bundle.manifest.variants if v.format == "onnx" and v.output == "float"]
-    fitting = [v for v in graphs if v.precision == precision]
-    if not fitting:
-        rung = "int8-symmetric" if precision == "int8" else precision
-        raise InputError(
-            f"{bundle.path} has no {precision} graph to build an engine from",
-            got=", ".join(f"{v.name} ({v.precision})" for v in graphs) or "engines only",
-            remedy="ganexport to-onnx CHECKPOINT -o NAME.gan makes one"
-            if precision == "fp32"
-            else f"ganexport precision {bundle.path} {rung} makes one",
-        )
-    # TensorRT takes no zero point but 0, so of two int8 graphs the symmetric one.
-    names = {v.name: v for v in fitting}
-    return names.get(f"{precision}-symmetric") or names.get(precision) or fitting[0]
-
-
 def engine_into_bundle(
     path: Path | str,
     options: BuildOptions,
@@ -75,9 +52,9 @@ def engine_into_bundle(
 ) -> NewEngine:
     """Builds an engine for a GPU of this machine from the bundle's graph of the precision, proves it, and adds it.
 
-    The proof: every golden sample through the engine, once at each bucket and once at a batch that only the dynamic
-    profile takes, held against the source network's outputs within `ganexport.parity`'s bound for the precision on
-    CUDA. An engine of a test double is added without a verdict, so it stays `unverified`.
+    The proof (`ganexport.tensorrt.engine_proof`): golden samples through every profile of the engine, held against the
+    source network's outputs within `ganexport.parity`'s bound for the precision on CUDA. An engine of a test double is
+    added without a verdict, so it stays `unverified`.
 
     Args:
         on_readback: called with what each layer got, before that is judged.
@@ -86,17 +63,18 @@ def engine_into_bundle(
 
     Raises:
         BundleError, SpecError, InputError: the bundle or the options cannot be used; before anything is built.
-        MissingDependencyError, DeviceError, EngineError: see `run_isolated`.
+        MissingDependencyError, DeviceError, EngineError: see `run_isolated`, and `require_reference`.
         ParityError: the engine computes something else; the bundle is as it was.
         OutputError: the bundle cannot be written; it is as it was.
     """
     bundle = read_bundle(path)
     source = source_variant(bundle, options.graph_precision)
-    options.check_fits(bundle.spec)
+    options = options.fitted(bundle.spec)
     if options.timing_cache is not None:
         check_timing_cache_path(options.timing_cache)
     # What the proof needs must be whole before minutes of building, and not after.
     GoldenSamples.from_arrays(bundle.golden(), bundle.spec)
+    require_reference(bundle, options)
     job = Job(bundle.graph(source), bundle.spec, options, str(bundle.path))
     made = (run or run_isolated)(job, on_progress)
     return add_proven_engine(bundle, source, job, made, on_proof, on_readback)
@@ -136,7 +114,7 @@ def add_proven_engine(
         record = replace(refit_of, graph_sha256=sha256)
     variant = variant_from_engine(built, bundle.spec.name, record)
     floors = floors_of(source)
-    finding = _prove(bundle, variant, built, golden, source, on_proof)
+    finding = finding_from_engine(bundle, variant, built, golden, source, on_proof)
     if finding.problems:
         remedy = (
             "another TensorRT may do better; `ganexport verify` says whether the graph itself is sound; "
@@ -154,43 +132,14 @@ def add_proven_engine(
                 else f"PSNR {floors.psnr_db:g} dB or more, SSIM {floors.ssim:g} or more"
             )
             + " at batches "
-            + ", ".join(str(b) for b in finding.verdict.batches),
+            + ", ".join(str(b) for b in finding.verdict.batches)
+            + (f" and sizes {size_option(finding.verdict.sizes)}" if finding.verdict.sizes else ""),
             remedy=remedy,
         )
     if not is_stand_in(built.tensorrt_version):
         variant = variant.with_verdict(finding.verdict)
     _write(bundle, source, variant, built, readback)
     return NewEngine(variant, built, readback, finding, len(built.plan))
-
-
-def proof_batches(buckets: tuple[int, ...]) -> tuple[int, ...]:
-    """The buckets, and the smallest odd batch beside them that only the dynamic profile takes, where there is one."""
-    dynamic = [b for b in (3, 5, 7, 2, *range(4, buckets[-1])) if b < buckets[-1] and b not in buckets]
-    return tuple(sorted((*buckets, *dynamic[:1])))
-
-
-def _prove(
-    bundle: Bundle,
-    variant: Variant,
-    built: BuiltEngine,
-    golden: GoldenSamples,
-    source: Variant,
-    on_proof: OnProof | None,
-) -> Finding:
-    batches = proof_batches(built.options.buckets)
-    images, run_images = golden.latents * len(batches), 0
-
-    def progress(count: int) -> None:
-        nonlocal run_images
-        run_images += count
-        if on_proof is not None:
-            on_proof(run_images, images)
-
-    # What the graph was held to when it was made holds for its engines: its verdicts carry the floors.
-    held = replace(variant, verdicts=source.verdicts)
-    with TensorRTSession(bundle, held, f"cuda:{built.gpu.index}", batches, plan=built.plan) as session:
-        reference = bundle.manifest.golden.reference
-        return verdict_against_golden(session, golden, reference, batches, progress)
 
 
 def _write(bundle: Bundle, source: Variant, variant: Variant, built: BuiltEngine, readback: ReadBack) -> None:

@@ -69,7 +69,7 @@ def run_isolated(job: Job, on_progress: OnProgress | None = None) -> Made:
             raise heard.error
         if not heard.done or status != 0:
             raise _ended_without_a_word(status, heard, folder, job)
-        made = Made.read(folder, job.options)
+        made = Made.read(folder, job)
     except EngineError as error:
         raise _with_reproduction(error, _kept(folder)) from error
     except BaseException:

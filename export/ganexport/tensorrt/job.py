@@ -47,8 +47,12 @@ class Job:
     Args:
         model: the ONNX file's bytes, weights inside.
         spec: what the graph takes and gives.
+        options: fitted to the spec.
         bundle: the bundle's name, for the commands in errors.
         old_plan: an engine that gets the model's weights, instead of a build.
+
+    Raises:
+        InputError: the options do not fit the spec.
     """
 
     model: bytes
@@ -56,6 +60,9 @@ class Job:
     options: BuildOptions
     bundle: str = "NAME.gan"
     old_plan: bytes | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", self.options.fitted(self.spec))
 
     def write(self, folder: Path) -> None:
         """Into an empty folder. Raises `OSError`."""
@@ -75,6 +82,7 @@ class Job:
             job = json.loads((folder / JOB).read_text(encoding="utf-8"))
             options = dict(job["options"])
             options["buckets"] = tuple(options["buckets"])
+            options["sizes"] = tuple((height, width) for height, width in options["sizes"])
             if options["timing_cache"] is not None:
                 options["timing_cache"] = Path(options["timing_cache"])
             return cls(
@@ -113,14 +121,14 @@ class Made:
         (folder / RESULT).write_text(json.dumps(result) + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, folder: Path, options: BuildOptions) -> Made:
+    def read(cls, folder: Path, job: Job) -> Made:
         result: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         gpu, warnings = Gpu(**result.pop("gpu")), tuple(result.pop("warnings"))
         built = BuiltEngine(
             plan=(folder / PLAN).read_bytes(),
-            options=options,
+            options=job.options,
             gpu=gpu,
-            profiles=options.profiles,
+            profiles=job.options.profiles(job.spec),
             warnings=warnings,
             **result,
         )
@@ -137,7 +145,7 @@ def run_job(job: Job, on_progress: OnProgress | None = None) -> Made:
     Raises as `engine_from_onnx`, `engine_from_refit` and `readback_from_engine` do.
     """
     if job.old_plan is not None:
-        built = engine_from_refit(job.model, job.old_plan, job.options, job.bundle)
+        built = engine_from_refit(job.model, job.spec, job.old_plan, job.options, job.bundle)
     else:
         built = engine_from_onnx(job.model, job.spec, job.options, bundle=job.bundle, on_progress=on_progress)
     return Made(built, readback_from_engine(built, job.spec, job.model))

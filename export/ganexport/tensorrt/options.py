@@ -1,16 +1,18 @@
-"""What an engine is asked to be: precision, batch buckets, limits. Checked before anything heavy happens."""
+"""What an engine is asked to be: precision, batch buckets, sizes, limits. Checked before anything heavy happens."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
+from ganexport.tensorrt.profiles import Profile, profiles_from_buckets, size_range, smallest_size, sorted_sizes
 from ganruntime.buckets import LARGEST_BUCKET
 from ganruntime.bundle.manifest import HARDWARE_COMPATIBILITIES
 from ganruntime.errors import InputError
-from ganruntime.spec import GeneratorSpec, TensorSpec
+from ganruntime.sizes import Size, default_size, size_option, spec_at
+from ganruntime.spec import GeneratorSpec
 
 # Precision lives in the graph: each but tf32 names the variant to build from. TF32 is how FLOAT inner products are
 # computed, and is built from the fp32 graph.
@@ -58,36 +60,6 @@ def text_from_buckets(buckets: tuple[int, ...] | set[int]) -> str:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """One optimisation profile: the least, the tuned-for and the largest batch. `static` where all three are one."""
-
-    minimum: int
-    optimum: int
-    maximum: int
-
-    @property
-    def static(self) -> bool:
-        return self.minimum == self.optimum == self.maximum
-
-    def shapes(self, tensor: TensorSpec) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-        """The shapes [N, …] of an input at the least, tuned-for and largest batch."""
-        rest = tuple(d for d in tensor.shape if d is not None)
-        return (self.minimum, *rest), (self.optimum, *rest), (self.maximum, *rest)
-
-    def __str__(self) -> str:
-        return f"{self.maximum}" if self.static else f"{self.minimum}..{self.maximum}"
-
-
-def profiles_from_buckets(buckets: tuple[int, ...]) -> tuple[Profile, ...]:
-    """One static profile per bucket, then a dynamic one for every batch up to the largest.
-
-    Kernels are tuned at a profile's optimum only, hence the static ones. (1,) needs no dynamic one.
-    """
-    static = tuple(Profile(b, b, b) for b in buckets)
-    return static if buckets == (1,) else (*static, Profile(1, buckets[-1], buckets[-1]))
-
-
-@dataclass(frozen=True)
 class BuildOptions:
     """What `engine_from_onnx` is asked for.
 
@@ -95,6 +67,8 @@ class BuildOptions:
         precision: `fp32`, `fp16`, `bf16`, `int8`: as the graph of that precision is typed, TF32 off; or `tf32`: the
             fp32 graph, where inner products may round their factors to 10 bits of mantissa.
         buckets: batch sizes, rising; one tuned profile each.
+        sizes: where height and width vary, the (height, width)s to tune for, each at every bucket, from small to
+            large; none for the default size (`ganruntime.sizes.default_size`), and where nothing varies.
         device: index of the GPU.
         workspace_mib: the most scratch memory a layer may use; None for TensorRT's own limit (all of the GPU's).
         optimization_level: 0 (quick build) to 5 (most tactics tried); None for TensorRT's own, 3.
@@ -119,6 +93,7 @@ class BuildOptions:
     version_compatible: bool = False
     refittable: bool = False
     stripped: bool = False
+    sizes: tuple[Size, ...] = ()
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -128,6 +103,7 @@ class BuildOptions:
         buckets = self.buckets
         if not buckets or buckets[0] < 1 or any(a >= b for a, b in pairwise(buckets)):
             raise InputError("batch buckets do not rise from 1 or more", got=list(buckets), expected="(1, 8, 64), say")
+        object.__setattr__(self, "sizes", sorted_sizes(self.sizes))
         if self.device < 0:
             raise InputError("--device is not the index of a GPU", got=self.device, expected="0 or more")
         if self.workspace_mib is not None and self.workspace_mib < 1:
@@ -152,24 +128,48 @@ class BuildOptions:
     def tf32(self) -> bool:
         return self.precision == "tf32"
 
-    @property
-    def profiles(self) -> tuple[Profile, ...]:
-        return profiles_from_buckets(self.buckets)
+    def profiles(self, spec: GeneratorSpec) -> tuple[Profile, ...]:
+        """The profiles of an engine of this generator; `self` is fitted to it."""
+        return profiles_from_buckets(self.buckets, self.sizes, smallest_size(spec))
 
-    def check_fits(self, spec: GeneratorSpec) -> None:
-        """Raises `InputError` where a tensor of the spec has a shape that varies, or too many elements."""
+    def fitted(self, spec: GeneratorSpec) -> BuildOptions:
+        """These options for a generator: where its height and width vary and no size was asked for, with the default.
+
+        Raises:
+            InputError: sizes were asked for and nothing varies, one does not fit the generator, a dimension varies
+                that is no height or width, or a tensor has too many elements at the largest batch and size.
+        """
+        size = default_size(spec)
+        if size is None and self.sizes:
+            raise InputError(
+                f"--size: {spec.name} takes and gives one size only",
+                got=size_option(self.sizes),
+                remedy="leave --size out",
+            )
+        options = self if size is None or self.sizes else replace(self, sizes=(size,))
+        for wanted in options.sizes:
+            spec_at(spec, wanted)
+        options._check_elements(spec_at(spec, options._largest_size(spec)))
+        return options
+
+    def _largest_size(self, spec: GeneratorSpec) -> Size | None:
+        return size_range(self.sizes, smallest_size(spec))[1] if self.sizes else None
+
+    def _check_elements(self, spec: GeneratorSpec) -> None:
         largest = self.buckets[-1]
+        at = f" at {size_option((size_range(self.sizes, None)[1],))}" if self.sizes else ""
         for tensor in (*spec.inputs, *spec.outputs):
             if None in tensor.shape:
                 raise InputError(
                     f"{spec.name}: {tensor.name!r} has dimensions that vary, and a TensorRT profile needs their sizes",
                     got=["batch", *("varies" if d is None else d for d in tensor.shape)],
-                    expected="a shape that is fixed but for the batch",
-                    remedy="export the generator at one height and width",
+                    expected="dimensions that are fixed, but for the batch and the height and width of images",
+                    remedy="export the generator with fixed dimensions",
                 )
             if tensor.size * largest > _LARGEST_TENSOR_ELEMENTS:
                 raise InputError(
-                    f"--batch {largest} is too large: {tensor.name!r} would have {tensor.size * largest:,} elements",
+                    f"--batch {largest} is too large{at}: {tensor.name!r} would have "
+                    f"{tensor.size * largest:,} elements",
                     expected=f"at most {_LARGEST_TENSOR_ELEMENTS // tensor.size} of {tensor.size:,} each",
                 )
 
@@ -177,6 +177,7 @@ class BuildOptions:
         """The command that builds this engine into `bundle`; what an error offers as its remedy."""
         words = ["ganexport", "to-trt", str(bundle), "--precision", self.precision]
         words += ["--batch", text_from_buckets(self.buckets)]
+        words += ["--size", size_option(self.sizes)] if self.sizes else []
         for option, value in (
             ("--device", self.device or None),
             ("--workspace-mib", self.workspace_mib),

@@ -15,6 +15,7 @@ from ganexport.tensorrt.graph_nodes import STANDARD_DOMAINS, Graph, Model, Node,
 from ganexport.tensorrt.node_types import main_type, types_of
 from ganexport.tensorrt.operator_support import CODES, SupportTable, Version, support_table, text_from_version
 from ganexport.tensorrt.preflight_rules import OPERATORS_MD, RULES, Finding, Place
+from ganruntime.spec import GeneratorSpec, TensorSpec
 
 # Domains of TensorRT's own operators and plugins: whether they are there, only the installation says.
 _TENSORRT_DOMAINS = ("trt.plugins", "TRT_PLUGIN", "trt")
@@ -55,20 +56,23 @@ class Preflight:
         }
 
 
-def preflight_from_onnx(data: bytes, version: Version, name: str = "model.onnx") -> Preflight:
+def preflight_from_onnx(
+    data: bytes, version: Version, name: str = "model.onnx", spec: GeneratorSpec | None = None
+) -> Preflight:
     """Holds a graph against a TensorRT release.
 
     Args:
         data: the ONNX file's bytes.
         version: the release, as (11, 4).
         name: how the file is called, for errors.
+        spec: what the graph takes and gives; with it, dimensions are held against those that vary.
 
     Raises:
         BundleIntegrityError: the file is no ONNX model.
     """
     model = model_from_onnx(data, name)
     table = support_table(version)
-    findings = list(_of_model(model, table))
+    findings = list(_of_model(model, table, spec))
     used: Counter[str] = Counter()
     types_used: dict[str, set[str]] = {}
     outer = types_of(model.graph)
@@ -91,7 +95,7 @@ def preflight_from_onnx(data: bytes, version: Version, name: str = "model.onnx")
     return Preflight(version, table.read, model.opset, tuple(rows), tuple(dict.fromkeys(findings)))
 
 
-def _of_model(model: Model, table: SupportTable) -> Iterator[Finding]:
+def _of_model(model: Model, table: SupportTable, spec: GeneratorSpec | None) -> Iterator[Finding]:
     def find(severity: str, rule: str, problem: str, remedy: str, source: str = OPERATORS_MD) -> Finding:
         return Finding(severity, rule, "the graph", "", problem, remedy, source)
 
@@ -117,6 +121,8 @@ def _of_model(model: Model, table: SupportTable) -> Iterator[Finding]:
             "; ".join(table.sources),
         )
     yield from _of_inputs(model.graph, find)
+    for tensor in () if spec is None else (*spec.inputs, *spec.outputs):
+        yield from _of_free_sides(model.graph, tensor, find)
 
 
 def _of_inputs(graph: Graph, find: Any) -> Iterator[Finding]:
@@ -137,6 +143,23 @@ def _of_inputs(graph: Graph, find: Any) -> Iterator[Finding]:
                     f"{side} {name!r} is {dtype}, a type that TensorRT does not have",
                     "export it as float32",
                 )
+
+
+def _of_free_sides(graph: Graph, tensor: TensorSpec, find: Any) -> Iterator[Finding]:
+    """A height or width that varies by the spec and is fixed in the graph: it would take no profile of another size."""
+    side = "input" if tensor.name in graph.inputs else "output"
+    _, shape = (graph.inputs if side == "input" else graph.outputs).get(tensor.name, ("", None))
+    if shape is None or len(shape) != 1 + len(tensor.shape):
+        return
+    fixed = [d for d, free in zip(shape[1:], tensor.shape, strict=True) if free is None and d is not None]
+    if fixed:
+        yield find(
+            "fails",
+            "fixed-size",
+            f"{side} {tensor.name!r} has a fixed height or width of {fixed[0]}, and by the spec it varies",
+            "export again: `ganexport to-onnx` makes height and width dynamic where the spec leaves them open",
+            "pytorch/pytorch#148886",
+        )
 
 
 def _of_operator(place: Place, table: SupportTable, dtype: str) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from ganexport.tensorrt.asked import Asked, asked_of_graph
 from ganexport.tensorrt.engine_builder import HARDWARE_LEVELS, BuiltEngine
 from ganruntime.errors import EngineError
 from ganruntime.sessions.cuda import use_gpu
-from ganruntime.sessions.tensorrt import check_tensors
+from ganruntime.sessions.tensorrt_engine import check_tensors
 from ganruntime.sessions.tensorrt_library import captured_messages, runtime_for
 from ganruntime.spec import GeneratorSpec
 
@@ -241,11 +241,9 @@ def _check_profiles(engine: trt.ICudaEngine, built: BuiltEngine, spec: Generator
             expected=len(built.profiles),
         )
     for index, profile in enumerate(built.profiles):
-        for tensor in spec.inputs:
-            found = [tuple(shape) for shape in engine.get_tensor_profile_shape(tensor.name, index)]
-            if found != list(profile.shapes(tensor)):
+        for name, wanted in profile.shapes(spec).items():
+            found = [tuple(shape) for shape in engine.get_tensor_profile_shape(name, index)]
+            if found != list(wanted):
                 raise EngineError(
-                    f"the engine's profile {index} has another range for {tensor.name!r}",
-                    got=found,
-                    expected=list(profile.shapes(tensor)),
+                    f"the engine's profile {index} has another range for {name!r}", got=found, expected=list(wanted)
                 )

@@ -11,18 +11,22 @@ from ganruntime.errors import EngineError
 from ganruntime.sessions.cuda import gpu_from_index, use_gpu
 from ganruntime.sessions.tensorrt_library import captured_messages, require_tensorrt, runtime_for
 from ganruntime.sessions.tensorrt_refit import refit_from_graph
+from ganruntime.spec import GeneratorSpec
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
 
-def engine_from_refit(model: bytes, old_plan: bytes, options: BuildOptions, bundle: str) -> BuiltEngine:
+def engine_from_refit(
+    model: bytes, spec: GeneratorSpec, old_plan: bytes, options: BuildOptions, bundle: str
+) -> BuiltEngine:
     """Gives a plan the weights of a graph that is the one it was built from but for its weights.
 
     A stripped plan comes back as it was, once it has been seen to take the weights: it holds none.
 
     Args:
         model: the ONNX file with the new weights.
+        spec: what it takes and gives.
         old_plan: a plan that was built with `options`, by the TensorRT that is installed.
 
     Raises:
@@ -50,7 +54,7 @@ def engine_from_refit(model: bytes, old_plan: bytes, options: BuildOptions, bund
         options=options,
         tensorrt_version=version,
         gpu=gpu,
-        profiles=options.profiles,
+        profiles=options.profiles(spec),
         seconds=time.monotonic() - started_s,
         timing_cache_hit_bytes=0,
         warnings=tuple(dict.fromkeys(messages.warnings)),

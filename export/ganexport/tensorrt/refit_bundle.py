@@ -10,16 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ganexport.tensorrt.engine_proof import OnProof
 from ganexport.tensorrt.graph_key import graph_key_from_onnx
-from ganexport.tensorrt.into_bundle import NewEngine, OnProof, add_proven_engine, source_variant
+from ganexport.tensorrt.into_bundle import NewEngine, add_proven_engine
 from ganexport.tensorrt.isolated import run_isolated
 from ganexport.tensorrt.job import Job, RunJob
 from ganexport.tensorrt.options import BuildOptions, graph_precision
 from ganexport.tensorrt.progress import OnProgress
+from ganexport.tensorrt.sources import source_variant
 from ganruntime.bundle import Bundle, EngineRecord, Variant, read_bundle
 from ganruntime.errors import EngineError, InputError
 from ganruntime.sessions.cuda import Gpu, gpu_from_index
-from ganruntime.sessions.tensorrt import check_environment
+from ganruntime.sessions.tensorrt_environment import check_environment
 from ganruntime.sessions.tensorrt_library import require_tensorrt
 
 
@@ -100,6 +102,7 @@ def options_from_record(record: EngineRecord, variant: Variant, device: int) -> 
         version_compatible=record.version_compatible,
         refittable=record.refittable,
         stripped=record.stripped,
+        sizes=record.sizes,
     )
 
 

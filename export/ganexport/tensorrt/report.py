@@ -14,6 +14,7 @@ from ganexport.tensorrt.preflight import Preflight
 from ganexport.tensorrt.readback import ReadBack
 from ganruntime.bundle import EngineRecord, Verdict
 from ganruntime.errors import GanError
+from ganruntime.sizes import size_option
 
 _ORDER = {"fails": 0, "wrong": 1, "caution": 2}
 _MEANING = {
@@ -23,16 +24,18 @@ _MEANING = {
 }
 
 
-def text_from_preflights(source: str, preflights: Sequence[Preflight]) -> str:
+def text_from_preflights(source: str, preflights: Sequence[Preflight], profiles: Sequence[str]) -> str:
     """A table of the operators with a column for each release, then each finding with its remedy and its source.
 
     Args:
         source: which graph was checked.
+        profiles: those that an engine would have.
     """
     first = preflights[0]
     releases = [f"TensorRT {text_from_version(p.version)}" for p in preflights]
     nodes = sum(row.nodes for row in first.operators)
-    lines = [f"{source}: opset {first.opset}, {nodes} nodes (table of operators of {first.table_read})", ""]
+    lines = [f"{source}: opset {first.opset}, {nodes} nodes (table of operators of {first.table_read})"]
+    lines += [f"profiles: {', '.join(profiles)}", ""]
     rows = [
         [row.operator, str(row.nodes), " ".join(row.types) or "-", *(p.operators[i].verdict for p in preflights)]
         for i, row in enumerate(first.operators)
@@ -56,8 +59,13 @@ def text_from_preflights(source: str, preflights: Sequence[Preflight]) -> str:
     return "\n".join(lines)
 
 
-def json_from_preflights(source: str, preflights: Sequence[Preflight]) -> dict[str, Any]:
-    return {"graph": source, "ok": all(p.ok for p in preflights), "targets": [p.to_json() for p in preflights]}
+def json_from_preflights(source: str, preflights: Sequence[Preflight], profiles: Sequence[str]) -> dict[str, Any]:
+    return {
+        "graph": source,
+        "profiles": list(profiles),
+        "ok": all(p.ok for p in preflights),
+        "targets": [p.to_json() for p in preflights],
+    }
 
 
 def text_from_engine(path: Path, engine: NewEngine, verb: str = "built") -> str:
@@ -68,6 +76,7 @@ def text_from_engine(path: Path, engine: NewEngine, verb: str = "built") -> str:
         f"engine    {path / engine.variant.file}  {size_text(engine.size_bytes)}",
         f"{verb:<9} in {built.seconds:.0f} s by TensorRT {built.tensorrt_version} on {built.gpu.name} "
         f"(compute capability {built.gpu.compute_capability}, driver {built.gpu.driver_version})",
+        f"profiles  {', '.join(str(p) for p in built.profiles)}",
         f"layers    {counts}",
         f"{engine.variant.status:<9} {_proof(engine.finding.verdict)}",
     ]
@@ -88,7 +97,7 @@ def json_from_engine(path: Path, engine: NewEngine) -> dict[str, Any]:
         "seconds": built.seconds,
         "precision": built.options.precision,
         "profiles": [str(p) for p in built.profiles],
-        "engine": None if record is None else vars(record) | {"batches": list(record.batches)},
+        "engine": None if record is None else vars(record),
         "status": engine.variant.status,
         "proof": vars(verdict)
         | {
@@ -118,10 +127,11 @@ def _layers(readback: ReadBack, options: BuildOptions) -> list[dict[str, Any]]:
 
 def _proof(verdict: Verdict) -> str:
     errors = verdict.errors
+    sizes = f" and sizes {size_option(verdict.sizes)}" if verdict.sizes else ""
     largest = max(value for key, value in errors.items() if key.endswith("max_abs"))
     levels = [value for key, value in errors.items() if key.endswith("max_uint8")]
     return (
-        f"{verdict.latents} latents at batches {text_from_buckets(set(verdict.batches))}: "
+        f"{verdict.latents} latents at batches {text_from_buckets(set(verdict.batches))}{sizes}: "
         f"largest error {largest:.2g} (bound {verdict.bound:.2g}), {max(levels, default=0.0):.0f} pixel levels"
     )
 

@@ -110,6 +110,8 @@ class EngineRecord:
 
     tensorrt, cuda, driver: versions. compute_capability: such as "9.0". gpu: the device's name.
     batches: the static profiles, ascending; `largest_batch`: the upper end of the dynamic profile.
+    sizes: where height and width vary, the [height, width]s that it was tuned for, each at every one of `batches`;
+        size_range: the smallest and the largest size that it takes. Both are empty elsewhere, and then not in the JSON.
     build_seconds: what the build took.
     hardware_compatibility: `none` (this compute capability), `same-cc` (any GPU of this compute capability, asked for)
         or `ampere+` (8.0 and later). version_compatible: whether later TensorRT releases run it too.
@@ -131,6 +133,8 @@ class EngineRecord:
     stripped: bool = False
     graph_key: str = ""
     graph_sha256: str = ""
+    sizes: tuple[tuple[int, int], ...] = ()
+    size_range: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("tensorrt", "compute_capability", "gpu", "driver", "cuda"):
@@ -152,6 +156,14 @@ class EngineRecord:
         for name in ("graph_key", "graph_sha256"):
             value = _string(getattr(self, name), f"engine.{name}")
             _require(not value or bool(_SHA256.match(value)), f"engine.{name}", "is not 64 hex digits", got=value[:80])
+        for name in ("sizes", "size_range"):
+            object.__setattr__(self, name, _tuple(getattr(self, name), f"engine.{name}", _size))
+        _require(
+            len(self.size_range) == (2 if self.sizes else 0),
+            "engine.size_range",
+            "is not the smallest and the largest size of an engine that has sizes",
+            got=[list(size) for size in self.size_range],
+        )
 
 
 @dataclass(frozen=True)
@@ -382,11 +394,19 @@ def _read_verdict(value: object, where: str) -> Verdict:
     return Verdict(**table)
 
 
+def _read_engine(value: object, where: str) -> EngineRecord:
+    optional = ("sizes", "size_range")
+    table = _table(value, where, {f.name for f in fields(EngineRecord)}, optional=frozenset(optional))
+    for name in optional:
+        _require(table.get(name) != [], f"{where}.{name}", "stands only where there are any")
+    return EngineRecord(**table)
+
+
 def _read_variant(value: object, where: str) -> Variant:
     table = _table(value, where, {f.name for f in fields(Variant)}, optional=frozenset({"output"}))
     # One way to say it: a manifest that is read and written again has the bytes that it had.
     _require(table.get("output") != OUTPUTS[0], f"{where}.output", "stands only where it is uint8", got=OUTPUTS[0])
-    engine = None if table["engine"] is None else _read(EngineRecord, table["engine"], f"{where}.engine")
+    engine = None if table["engine"] is None else _read_engine(table["engine"], f"{where}.engine")
     verdicts = _tuple(table["verdicts"], f"{where}.verdicts", _read_verdict)
     return Variant(**(table | {"engine": engine, "verdicts": verdicts}))
 
@@ -395,6 +415,9 @@ def _variant_json(variant: Variant) -> Any:
     data = _json(variant)
     if data["output"] == OUTPUTS[0]:
         del data["output"]
+    for name in ("sizes", "size_range"):
+        if data["engine"] is not None and not data["engine"][name]:
+            del data["engine"][name]
     for verdict in data["verdicts"]:
         if not verdict["sizes"]:
             del verdict["sizes"]

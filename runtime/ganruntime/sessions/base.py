@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ganruntime.bundle.manifest import Variant
 from ganruntime.errors import BackendError, InputError
+from ganruntime.sizes import Size, default_size
 from ganruntime.spec import GeneratorSpec, TensorSpec, pixel_spec
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -30,6 +31,7 @@ class Session(ABC):
     """
 
     backend: ClassVar[str] = ""
+    pieces_at_once: ClassVar[int] = 1  # how many pieces of a request `run_many` is given at a time
 
     def __init__(self, spec: GeneratorSpec, variant: Variant, device: str, buckets: tuple[int, ...]) -> None:
         for tensor in (*spec.inputs, *spec.outputs):
@@ -54,6 +56,25 @@ class Session(ABC):
         Raises:
             BackendError: the backend failed; the cause is chained.
         """
+
+    def run_many(self, pieces: Iterable[tuple[Arrays, Arrays]]) -> Generator[Arrays, None, None]:
+        """Runs batches, each (inputs, out) as for `run`, and yields each one's `out` when it is filled, in order.
+
+        What is yielded holds until the next is asked for, so that pieces may share their arrays. A backend that can
+        runs a piece while it prepares the next ones; closing the iterator early waits for what is under way.
+        """
+        for inputs, out in pieces:
+            self.run(inputs, out)
+            yield out
+
+    @property
+    def warm_sizes(self) -> tuple[Size | None, ...]:
+        """Where height and width vary, the sizes that a warm-up runs; (None,) elsewhere."""
+        return (default_size(self.spec),)
+
+    def takes(self, size: Size | None) -> bool:
+        """Whether images of this size, which fits the spec, can be run here: an engine is built for a range of them."""
+        return True
 
     @abstractmethod
     def versions(self) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The few calls of the CUDA runtime that a TensorRT session needs, through cuda-python, each one checked.
+"""An NVIDIA GPU, as the CUDA runtime tells of it through cuda-python, and what its errors mean.
 
 Nothing here is imported before it is called: without the extra `trt` the first call is a `MissingDependencyError`.
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from ganruntime.errors import DeviceError, EngineError, MissingDependencyError
 
@@ -67,7 +65,7 @@ def gpu_from_index(index: int) -> Gpu:
     from cuda.bindings import runtime as cudart
 
     error, driver_cuda = cudart.cudaDriverGetVersion()
-    _require(error, "ask for the driver's version")
+    require_success(error, "ask for the driver's version")
     if driver_cuda == 0:
         raise DeviceError(
             "no NVIDIA driver was found",
@@ -75,7 +73,7 @@ def gpu_from_index(index: int) -> Gpu:
             remedy="run `nvidia-smi`: it must list the GPU",
         )
     error, runtime_cuda = cudart.cudaRuntimeGetVersion()
-    _require(error, "ask for the CUDA runtime's version")
+    require_success(error, "ask for the CUDA runtime's version")
     error, count = cudart.cudaGetDeviceCount()
     if error == cudart.cudaError_t.cudaErrorInsufficientDriver:
         raise DeviceError(
@@ -89,13 +87,13 @@ def gpu_from_index(index: int) -> Gpu:
             "no NVIDIA GPU was found: the driver is there, and lists none",
             remedy="run `nvidia-smi`; if it lists one, see whether CUDA_VISIBLE_DEVICES hides it",
         )
-    _require(error, "count the GPUs")
+    require_success(error, "count the GPUs")
     if not 0 <= index < count:
         raise DeviceError(
             f"there is no GPU {index}", got=index, expected=f"0 to {count - 1}" if count > 1 else "0, the only one"
         )
     error, properties = cudart.cudaGetDeviceProperties(index)
-    _require(error, f"describe GPU {index}")
+    require_success(error, f"describe GPU {index}")
     return Gpu(
         index=index,
         name=properties.name.decode(errors="replace"),
@@ -112,7 +110,7 @@ def use_gpu(index: int) -> None:
     from cuda.bindings import runtime as cudart
 
     (error,) = cudart.cudaSetDevice(index)
-    _require(error, f"use GPU {index}")
+    require_success(error, f"use GPU {index}")
 
 
 def free_memory_bytes() -> tuple[int, int]:
@@ -120,78 +118,20 @@ def free_memory_bytes() -> tuple[int, int]:
     from cuda.bindings import runtime as cudart
 
     error, free_bytes, total_bytes = cudart.cudaMemGetInfo()
-    _require(error, "ask for the free memory")
+    require_success(error, "ask for the free memory")
     return int(free_bytes), int(total_bytes)
 
 
-class DeviceBuffer:
-    """`size_bytes` of the current GPU's memory at `address`, until `free`."""
+def require_success(error: cudart.cudaError_t, doing: str) -> None:
+    """Raises what a call of CUDA ended in.
 
-    def __init__(self, size_bytes: int) -> None:
-        from cuda.bindings import runtime as cudart
+    Args:
+        doing: what was tried, as in "cannot {doing}".
 
-        self.size_bytes = size_bytes
-        self.address = 0
-        error, address = cudart.cudaMalloc(size_bytes)
-        _require(error, f"allocate {size_bytes / 2**20:.1f} MiB on the GPU")
-        self.address = int(address)
-
-    def free(self) -> None:
-        """Gives the memory back; a second call does nothing."""
-        if self.address:
-            from cuda.bindings import runtime as cudart
-
-            address, self.address = self.address, 0
-            (error,) = cudart.cudaFree(address)
-            _require(error, "free memory of the GPU")
-
-
-class Stream:
-    """A CUDA stream of its own; `handle` is what TensorRT takes. Copies and kernels on it run in order."""
-
-    def __init__(self) -> None:
-        from cuda.bindings import runtime as cudart
-
-        self.handle = 0
-        # Non-blocking: not ordered after what other libraries put on the default stream.
-        error, stream = cudart.cudaStreamCreateWithFlags(cudart.cudaStreamNonBlocking)
-        _require(error, "create a stream")
-        self.handle = int(stream)
-
-    def copy_to_device(self, buffer: DeviceBuffer, array: NDArray[Any]) -> None:
-        """Enqueues host → device; `array` is C-contiguous and must stay until `wait`."""
-        from cuda.bindings import runtime as cudart
-
-        kind = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
-        (error,) = cudart.cudaMemcpyAsync(buffer.address, array.ctypes.data, array.nbytes, kind, self.handle)
-        _require(error, f"copy {array.nbytes} bytes to the GPU")
-
-    def copy_to_host(self, array: NDArray[Any], buffer: DeviceBuffer) -> None:
-        """Enqueues device → host; `array` is C-contiguous, and holds the values after `wait`."""
-        from cuda.bindings import runtime as cudart
-
-        kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        (error,) = cudart.cudaMemcpyAsync(array.ctypes.data, buffer.address, array.nbytes, kind, self.handle)
-        _require(error, f"copy {array.nbytes} bytes from the GPU")
-
-    def wait(self) -> None:
-        """Blocks until everything enqueued has run. An error of a kernel surfaces here."""
-        from cuda.bindings import runtime as cudart
-
-        (error,) = cudart.cudaStreamSynchronize(self.handle)
-        _require(error, "finish the work on the GPU")
-
-    def destroy(self) -> None:
-        """Gives the stream back; a second call does nothing."""
-        if self.handle:
-            from cuda.bindings import runtime as cudart
-
-            handle, self.handle = self.handle, 0
-            (error,) = cudart.cudaStreamDestroy(handle)
-            _require(error, "destroy a stream")
-
-
-def _require(error: cudart.cudaError_t, doing: str) -> None:
+    Raises:
+        EngineError: the GPU, or the memory that it shares with the host, is full.
+        DeviceError: anything else.
+    """
     from cuda.bindings import runtime as cudart
 
     if error == cudart.cudaError_t.cudaSuccess:

@@ -1,49 +1,55 @@
 """TensorRT on one NVIDIA GPU, through cuda-python. No torch, and no falling back to anything else.
 
 A plan is executable code. Its bytes come from the bundle, which has checked their hash, or straight from the builder;
-and the environment is checked before TensorRT parses them: a plan runs on the TensorRT version and the compute
-capability that built it, and where it was built to, on later versions and on other GPUs.
+and the environment is checked before TensorRT parses them (`ganruntime.sessions.tensorrt_environment`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import shlex
-from collections.abc import Sequence
+import threading
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganruntime.bundle import Bundle, EngineRecord, Variant
+from ganruntime.bundle import Bundle, Variant
 from ganruntime.errors import BackendError, DeviceError, EngineError, InputError
 from ganruntime.sessions.base import Arrays, Session, fixed_shape
-from ganruntime.sessions.cuda import DeviceBuffer, Gpu, Stream, gpu_from_index, use_gpu
+from ganruntime.sessions.cuda import gpu_from_index, use_gpu
+from ganruntime.sessions.cuda_streams import DeviceBuffer
 from ganruntime.sessions.devices import parse_device
-from ganruntime.sessions.tensorrt_library import (
-    DTYPES,
-    captured_messages,
-    dtype_from_tensorrt,
-    is_stand_in,
-    require_tensorrt,
-    runtime_for,
-    version_numbers,
-)
-from ganruntime.sessions.tensorrt_refit import refit_from_graph
+from ganruntime.sessions.tensorrt_engine import EngineProfile, LoadedEngine, Shapes, loaded_engine
+from ganruntime.sessions.tensorrt_environment import check_environment, graph_of_engine, rebuild_command
+from ganruntime.sessions.tensorrt_lanes import Call, Lane, Streams, failed
+from ganruntime.sessions.tensorrt_library import captured_messages, require_tensorrt
+from ganruntime.sizes import Size, size_of, size_option, size_text, spec_at, varying_inputs
 from ganruntime.spec import GeneratorSpec, TensorSpec
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
+_LANES = 2
+
 
 class TensorRTSession(Session):
-    """One engine, one execution context, one stream of its own.
+    """One engine, and what one thread at a time needs to run it.
 
-    A batch that has a profile of its own runs there, on kernels tuned for it; any other up to the largest runs on the
-    dynamic profile.
+    Each bucket, at each size that the engine was tuned for, has an execution context and a CUDA graph of its own on
+    each of two lanes, all made ready when the session opens. A batch that has a profile of its own runs there, on
+    kernels tuned for it; any other up to the largest, and any other size, runs on the dynamic profile. Pieces of one
+    request overlap (`run_many`).
     """
 
     backend: ClassVar[str] = "tensorrt"
+    pieces_at_once: ClassVar[int] = 8
+
+    _resources: contextlib.ExitStack | None = None
+    _loaded: LoadedEngine | None = None
+    _streams: Streams | None = None
+    _lanes: tuple[Lane, ...] = ()
 
     def __init__(
         self,
@@ -53,6 +59,7 @@ class TensorRTSession(Session):
         buckets: tuple[int, ...] | None = None,
         *,
         plan: bytes | None = None,
+        graphs: bool = True,
     ) -> None:
         """Loads the engine of `variant`.
 
@@ -60,6 +67,8 @@ class TensorRTSession(Session):
             device: `cuda` or `cuda:N`.
             buckets: batch sizes to run, ascending; by default those that the engine was tuned for.
             plan: a plan that was built here and is not in the bundle yet; by default the bundle's file, checked.
+            graphs: whether to run buckets as CUDA graphs; what cannot be captured runs without, and `describe` says
+                which and why.
 
         Raises:
             MissingDependencyError: TensorRT or cuda-python is not installed.
@@ -76,114 +85,216 @@ class TensorRTSession(Session):
         if kind != "cuda":
             raise DeviceError("TensorRT runs on NVIDIA GPUs only", got=device, expected="cuda or cuda:N")
         version = require_tensorrt()
-        self.gpu = gpu_from_index(index)
-        rebuild = rebuild_command(variant, record, bundle)
-        check_environment(record, variant, version, self.gpu, rebuild)
+        gpu = gpu_from_index(index)
+        check_environment(record, variant, version, gpu, rebuild_command(variant, record, bundle))
         graph = graph_of_engine(bundle, variant, record)
         super().__init__(bundle.spec, variant, f"cuda:{index}", buckets or record.batches)
-        self._version = version
-        self._bundle = bundle
-        self._runtime: trt.Runtime | None = None
-        self._engine: trt.ICudaEngine | None = None
-        self._context: trt.IExecutionContext | None = None
-        self._stream: Stream | None = None
-        self._buffers: dict[str, DeviceBuffer] = {}
-        self._active_profile = -1
         use_gpu(index)
+        # A stripped engine has no weights of its own: they stand once in the bundle, in the graph.
+        weights = bundle.graph(graph) if record.stripped and graph is not None else None
+        plan = bundle.read(variant.file) if plan is None else plan
+        self._open(loaded_engine(bundle, variant, record, version, gpu, self.spec, plan, weights), graphs)
+
+    def for_worker(self) -> TensorRTSession:
+        """Another session over the same engine, for another thread: its weights stand on the GPU once; contexts,
+        streams, graphs and buffers are its own. Each is closed by itself."""
+        other = object.__new__(TensorRTSession)
+        Session.__init__(other, self.contract, self.variant, self.device, self.buckets)
+        other._open(self._engine, self._graphs)
+        return other
+
+    def _open(self, loaded: LoadedEngine, graphs: bool) -> None:
+        self.gpu = loaded.gpu
+        self._loaded, self._graphs = loaded, graphs
+        self._record, self._bundle, self._version = loaded.record, loaded.bundle, loaded.version
+        self._busy = threading.Lock()
+        self._next_lane = 0
+        self._resources = resources = contextlib.ExitStack()
+        use_gpu(self.gpu.index)
         try:
-            # A stripped engine has no weights of its own: they stand once in the bundle, in the graph.
-            weights = bundle.graph(graph) if record.stripped and graph is not None else None
-            self._load(bundle.read(variant.file) if plan is None else plan, record, weights, rebuild)
-            self._profile_of = self._match_buckets(record)
-            self._stream = Stream()
-            largest = self.buckets[-1]
-            for tensor in (*self.spec.inputs, *self.spec.outputs):
-                size_bytes = largest * tensor.size * np.dtype(tensor.dtype).itemsize
-                self._buffers[tensor.name] = DeviceBuffer(size_bytes)
+            profiles = self._match_buckets()
+            self._streams = streams = Streams(resources)
+            self._scratch = self._scratch_memory(resources)
+            largest = spec_at(self.spec, self._record.size_range[1] if self._record.sizes else None)
+            self._lanes = tuple(Lane(largest, self.buckets[-1], resources) for _ in range(_LANES))
+            for lane in self._lanes:
+                for (batch, size), profile in profiles.items():
+                    lane.calls[batch, size] = self._ready(lane, batch, size, profile, streams, resources)
         except BaseException:
             self.close()
             raise
 
-    def _load(self, plan: bytes, record: EngineRecord, weights: bytes | None, rebuild: str) -> None:
-        with captured_messages() as messages:
-            self._runtime = runtime_for(record.version_compatible)
-            engine = self._runtime.deserialize_cuda_engine(plan)
-            if engine is None:
-                built_by = f"it was built under driver {record.driver}, here is {self.gpu.driver_version}"
-                raise EngineError(
-                    f"TensorRT does not load the engine {self.variant.name}",
-                    got="; ".join(messages.errors) or built_by,
-                    remedy=rebuild,
-                )
-            if weights is not None:
-                refit_from_graph(engine, weights, self.variant.name, rebuild)
-            self._engine = engine
-            check_tensors(engine, self.spec, self.variant.name)
-            context = engine.create_execution_context()
-            if context is None:
-                raise EngineError(
-                    f"the GPU has no room to run the engine {self.variant.name}",
-                    got="; ".join(messages.errors) or f"{engine.device_memory_size_v2 / 2**20:.0f} MiB needed",
-                    remedy="free the GPU (`nvidia-smi` says who holds it), or build for a smaller largest batch: "
-                    + rebuild_command(self.variant, record, self._bundle, (max(1, record.largest_batch // 2),)),
-                )
-            self._context = context
-
-    def _match_buckets(self, record: EngineRecord) -> dict[int, int]:
-        """{bucket: index of its profile}, the tuned one where there is one."""
-        engine = self._engine
-        if engine is None:
+    @property
+    def _engine(self) -> LoadedEngine:
+        if self._loaded is None:
             raise BackendError("the session is closed")
-        ranges = [
-            _batch_range(engine, self.spec.inputs[0].name, index) for index in range(engine.num_optimization_profiles)
-        ]
-        profile_of = {}
-        for bucket in self.buckets:
-            # Narrowest first: a static profile before the dynamic one.
-            fits = [(high - low, i) for i, (low, high) in enumerate(ranges) if low <= bucket <= high]
-            if not fits:
-                raise EngineError(
-                    f"{bucket} is not a batch that the engine {self.variant.name} takes",
-                    got=f"input {self.spec.inputs[0].name!r} of [{bucket}, ...]",
-                    expected=" or ".join(f"{low} to {high}" if low < high else f"{low}" for low, high in ranges),
-                    remedy="add the batch: "
-                    + rebuild_command(self.variant, record, self._bundle, sorted({*record.batches, bucket})),
-                )
-            profile_of[bucket] = min(fits)[1]
-        return profile_of
+        return self._loaded
+
+    @property
+    def warm_sizes(self) -> tuple[Size | None, ...]:
+        """The sizes that the engine was tuned for."""
+        return self._record.sizes or (None,)
+
+    def takes(self, size: Size | None) -> bool:
+        """Whether a profile takes this size."""
+        return self._engine.profile_for(_shapes(spec_at(self.spec, size), 1 if size else self.buckets[0])) is not None
+
+    def _match_buckets(self) -> dict[tuple[int, Size | None], EngineProfile]:
+        """{(bucket, size): its profile}, the tuned one where there is one."""
+        if varying_inputs(self.spec) and not self._record.sizes:
+            raise EngineError(
+                f"the engine {self.variant.name} does not say which sizes of images it takes",
+                remedy=self._rebuild(),
+            )
+        found: dict[tuple[int, Size | None], EngineProfile] = {}
+        for size in self.warm_sizes:
+            for bucket in self.buckets:
+                profile = self._engine.profile_for(_shapes(spec_at(self.spec, size), bucket))
+                if profile is None:
+                    at = "" if size is None else f" at {size_option((size,))}"
+                    raise EngineError(
+                        f"{bucket}{at} is not a batch that the engine {self.variant.name} takes",
+                        got=f"input {self.spec.inputs[0].name!r} of [{bucket}, ...]",
+                        expected=" or ".join(dict.fromkeys(p.batches for p in self._engine.profiles)),
+                        remedy=f"add the batch: {self._rebuild(sorted({*self._record.batches, bucket}))}",
+                    )
+                found[bucket, size] = profile
+        return found
+
+    def _rebuild(self, batches: Sequence[int] | None = None, sizes: Sequence[Size] | None = None) -> str:
+        return rebuild_command(self.variant, self._record, self._bundle, batches, sizes)
+
+    def _scratch_memory(self, resources: contextlib.ExitStack) -> DeviceBuffer:
+        """What the engine computes in: one block for all contexts, which never run at once."""
+        size_bytes = max(1, int(self._engine.engine.device_memory_size_v2))
+        try:
+            buffer = DeviceBuffer(size_bytes)
+        except EngineError as error:
+            raise self._no_room(f"{size_bytes / 2**20:.0f} MiB needed; {error.got}") from error
+        resources.callback(buffer.free)
+        return buffer
+
+    def _ready(
+        self,
+        lane: Lane,
+        batch: int,
+        size: Size | None,
+        profile: EngineProfile,
+        streams: Streams,
+        resources: contextlib.ExitStack,
+    ) -> Call:
+        """A call that has run once, captured where that can be done."""
+        call = Call(lane, self._context(profile, streams), spec_at(self.spec, size), batch)
+        call.put(None, streams)
+        call.take(None)
+        if self._graphs:
+            call.capture(streams.compute, resources)
+        else:
+            call.why_no_graph = "not asked for"
+        return call
+
+    def _context(self, profile: EngineProfile, streams: Streams) -> trt.IExecutionContext:
+        import tensorrt as trt
+
+        with captured_messages() as messages:
+            strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            context = self._engine.engine.create_execution_context(strategy)
+            if context is None:
+                raise self._no_room("; ".join(messages.errors) or "no word of TensorRT")
+            if not context.set_optimization_profile_async(profile.index, streams.compute.handle):
+                raise failed(f"TensorRT does not switch to profile {profile.index}", messages.errors)
+            # The switch may copy on the stream; shapes set before it is done would belong to the old profile.
+            streams.compute.wait()
+            context.set_device_memory(self._scratch.address, self._scratch.size_bytes)
+        return context
+
+    def _no_room(self, got: str) -> EngineError:
+        smaller = self._rebuild((max(1, self._record.largest_batch // 2),))
+        return EngineError(
+            f"the GPU has no room to run the engine {self.variant.name}",
+            got=got,
+            remedy="free the GPU (`nvidia-smi` says who holds it), or build for a smaller largest batch: " + smaller,
+        )
 
     def run(self, inputs: Arrays, out: Arrays) -> None:
-        context, stream = self._context, self._stream
-        if context is None or stream is None:
+        for _ in self.run_many(((inputs, out),)):
+            pass
+
+    def run_many(self, pieces: Iterable[tuple[Arrays, Arrays]]) -> Generator[Arrays, None, None]:
+        """As `Session.run_many`: while the GPU computes one piece, the next is drawn and copied in, and the last one
+        is copied out."""
+        if not self._busy.acquire(blocking=False):
+            raise BackendError(
+                "two threads run one session at once",
+                expected="one thread at a time",
+                remedy="TensorRTSession.for_worker gives each thread its own, over the same engine",
+            )
+        under_way: deque[tuple[Call, Arrays]] = deque()
+        try:
+            for inputs, out in pieces:
+                if len(under_way) == _LANES:
+                    yield _taken(*under_way.popleft())
+                streams = self._open_streams()
+                call = self._call(inputs, out, streams)
+                under_way.append((call, out))
+                use_gpu(self.gpu.index)  # of this thread, which may not be the one that ran the last piece
+                call.put(inputs, streams)
+            while under_way:
+                yield _taken(*under_way.popleft())
+        finally:
+            if under_way:
+                self._drain()
+            self._busy.release()
+
+    def _open_streams(self) -> Streams:
+        if self._streams is None:
             raise BackendError("the session is closed")
+        return self._streams
+
+    def _call(self, inputs: Arrays, out: Arrays, streams: Streams) -> Call:
+        """What runs these inputs on the next lane, which is free."""
         batch = len(inputs[self.spec.inputs[0].name])
-        if batch not in self._profile_of:
+        if batch not in self.buckets:
             raise InputError("the batch is not a bucket", got=batch, expected=", ".join(map(str, self.buckets)))
-        for tensor in self.spec.inputs:
+        for tensor in varying_inputs(self.spec):
+            if inputs[tensor.name].ndim != 1 + len(tensor.shape):
+                raise _not_the_array(inputs[tensor.name], tensor, batch)
+        size = size_of(self.spec, inputs)
+        lane = self._lanes[self._next_lane]
+        call = lane.calls.get((batch, size))
+        spec = spec_at(self.spec, size) if call is None else call.spec
+        for tensor in spec.inputs:
             _check_array(inputs[tensor.name], tensor, batch)
-        for tensor in self.spec.outputs:
+        for tensor in spec.outputs:
             _check_array(out[tensor.name], tensor, batch)
+        if call is None:
+            assert size is not None  # where nothing varies every bucket has its call
+            call = self._call_at_any_size(lane, spec, batch, size, streams)
+        self._next_lane = (self._next_lane + 1) % _LANES
+        return call
+
+    def _call_at_any_size(self, lane: Lane, spec: GeneratorSpec, batch: int, size: Size, streams: Streams) -> Call:
+        """At a size that the engine was not tuned for: on the dynamic profile, without a graph."""
+        profile = self._engine.profile_for(_shapes(spec, batch))
+        if profile is None:
+            least, most = self._record.size_range
+            sizes = sorted({*self._record.sizes, size}, key=lambda s: (s[0] * s[1], s))
+            raise InputError(
+                f"the engine {self.variant.name} takes no images of this size",
+                got=size_text(size),
+                expected=f"height {least[0]} to {most[0]}, width {least[1]} to {most[1]}",
+                remedy=f"scale or crop them, or build for that size too: {self._rebuild(sizes=sizes)}",
+            )
         use_gpu(self.gpu.index)
-        with captured_messages() as messages:
-            profile = self._profile_of[batch]
-            if profile != self._active_profile:
-                if not context.set_optimization_profile_async(profile, stream.handle):
-                    raise _failed(f"TensorRT does not switch to the profile of batch {batch}", messages.errors)
-                # The switch may copy on the stream; shapes set before it is done belong to the old profile.
-                stream.wait()
-                self._active_profile = profile
-            for tensor in self.spec.inputs:
-                if not context.set_input_shape(tensor.name, (batch, *fixed_shape(tensor))):
-                    raise _failed(f"TensorRT refuses a batch of {batch} for {tensor.name!r}", messages.errors)
-                stream.copy_to_device(self._buffers[tensor.name], inputs[tensor.name])
-            for name, buffer in self._buffers.items():
-                if not context.set_tensor_address(name, buffer.address):
-                    raise _failed(f"TensorRT refuses the memory of {name!r}", messages.errors)
-            if not context.execute_async_v3(stream.handle):
-                raise _failed(f"TensorRT failed on {self.device}", messages.errors)
-            for tensor in self.spec.outputs:
-                stream.copy_to_host(out[tensor.name], self._buffers[tensor.name])
-            stream.wait()
+        if lane.any_size is None:
+            lane.any_size = self._context(profile, streams)
+        return Call(lane, lane.any_size, spec, batch)
+
+    def _drain(self) -> None:
+        """Waits until nothing is under way, after an error; what it ends in was told already."""
+        if self._streams is not None:
+            with contextlib.suppress(BackendError):
+                self._streams.wait()
 
     def versions(self) -> dict[str, str]:
         return {
@@ -194,29 +305,43 @@ class TensorRTSession(Session):
         }
 
     def describe(self) -> dict[str, Any]:
-        buffers_bytes = sum(b.size_bytes for b in self._buffers.values())
+        device_bytes = sum(b.size_bytes for lane in self._lanes for b in lane.device.values())
+        pinned_bytes = sum(b.size_bytes for lane in self._lanes for b in lane.pinned.values())
         return super().describe() | {
             "gpu": self.gpu.name,
             "compute_capability": self.gpu.compute_capability,
-            "buffers_bytes": buffers_bytes,
+            "sizes": [list(size) for size in self._record.sizes],
+            "cuda_graphs": self._graphs_described(),
+            "lanes": len(self._lanes),
+            "buffers_bytes": device_bytes,
+            "pinned_bytes": pinned_bytes,
+            "scratch_bytes": self._scratch.size_bytes if self._lanes else 0,
         }
 
+    def _graphs_described(self) -> dict[str, Any]:
+        """{"used": those buckets that run as CUDA graphs, "not_used": {those that do not: why}}."""
+        used: list[str] = []
+        not_used: dict[str, str] = {}
+        for lane in self._lanes:
+            for (batch, size), call in lane.calls.items():
+                name = f"{batch}" if size is None else f"{batch}@{size_option((size,))}"
+                if call.graph is None:
+                    not_used[name] = call.why_no_graph
+                elif name not in used:
+                    used.append(name)
+        if self._record.sizes:
+            not_used["other sizes"] = "each size would need a graph of its own: to-trt --size tunes for more"
+        return {"used": [name for name in used if name not in not_used], "not_used": not_used}
+
     def close(self) -> None:
-        """Frees the context, the engine, the memory and the stream, in that order."""
-        if self._runtime is None:
+        """Frees graphs, contexts, memory, events and streams, in that order; the engine with its last session."""
+        if self._resources is None:
             return
         use_gpu(self.gpu.index)
-        self._context = None
-        self._engine = None
-        self._runtime = None
-        buffers, self._buffers = self._buffers, {}
-        stream, self._stream = self._stream, None
-        try:
-            for buffer in buffers.values():
-                buffer.free()
-        finally:
-            if stream is not None:
-                stream.destroy()
+        self._drain()
+        resources, self._resources = self._resources, None
+        self._streams, self._lanes, self._loaded = None, (), None
+        resources.close()
 
     def __del__(self) -> None:
         # A session that nobody closed must not keep the GPU's memory for as long as the process lives.
@@ -224,155 +349,24 @@ class TensorRTSession(Session):
             self.close()
 
 
-def rebuild_command(
-    variant: Variant, record: EngineRecord, bundle: Bundle, batches: Sequence[int] | None = None
-) -> str:
-    """The command that builds an engine like this one for the machine that it is run on."""
-    words = ["ganexport", "to-trt", str(bundle.path), "--precision", variant.precision]
-    words += ["--batch", ",".join(str(b) for b in batches or record.batches)]
-    if record.hardware_compatibility != "none":
-        words += ["--hardware-compatible", record.hardware_compatibility]
-    words += ["--version-compatible"] if record.version_compatible else []
-    words += ["--strip"] if record.stripped else ["--refittable"] if record.refittable else []
-    return shlex.join(words)
+def _taken(call: Call, out: Arrays) -> Arrays:
+    call.take(out)
+    return out
 
 
-def first_that_fits(variants: Sequence[Variant], device: str = "cuda") -> Variant:
-    """The first engine that was built by the TensorRT and for the compute capability that are here; else the first
-    that was built to run here too.
-
-    A bundle may hold the engines of several machines. Where none fits it is the first of all: loading that one says
-    what it was built for, and the command that builds one for here.
-
-    Raises:
-        MissingDependencyError, DeviceError: as for the session.
-    """
-    version, gpu = require_tensorrt(), gpu_from_index(parse_device(device)[1])
-    fitting = [v for v in variants if v.engine is not None and _misfit(v.engine, version, gpu) is None]
-    for variant in fitting:
-        record = variant.engine
-        if record and (record.tensorrt, record.compute_capability) == (version, gpu.compute_capability):
-            return variant
-    return (fitting or list(variants))[0]
-
-
-def check_environment(record: EngineRecord, variant: Variant, version: str, gpu: Gpu, rebuild: str) -> None:
-    """Raises `EngineError` where the engine does not run on this TensorRT, GPU or driver.
-
-    TensorRT says so too, and only after it has parsed the plan; across versions it may say less (NVIDIA/TensorRT#2176).
-    """
-    misfit = _misfit(record, version, gpu)
-    if misfit is not None:
-        what, got, expected = misfit
-        raise EngineError(f"the engine {variant.name} was built {what}", got=got, expected=expected, remedy=rebuild)
-
-
-def _misfit(record: EngineRecord, version: str, gpu: Gpu) -> tuple[str, str, str] | None:
-    """(what it was built by or for, what that was, what is here), None where the engine runs here."""
-    if record.tensorrt != version and not _runs_on_version(record, version):
-        later = " and later releases of TensorRT 10 and 11" if record.version_compatible else ""
-        return (
-            "by another TensorRT",
-            f"TensorRT {record.tensorrt}{later}",
-            f"TensorRT {version}, which is installed here",
-        )
-    if record.compute_capability != gpu.compute_capability and not _runs_on_gpu(record, gpu):
-        wide = " and other GPUs of 8.0 or later" if record.hardware_compatibility == "ampere+" else ""
-        return (
-            "for another GPU",
-            f"compute capability {record.compute_capability} ({record.gpu}){wide}",
-            f"compute capability {gpu.compute_capability} ({gpu.name}), which is here",
-        )
-    # Within one major version of CUDA a driver runs what was made for a later minor one; across them it does not.
-    if _major(record.cuda) > _major(gpu.driver_cuda):
-        return (
-            "for a newer driver",
-            f"CUDA {record.cuda} (driver {record.driver})",
-            f"CUDA {gpu.driver_cuda} (driver {gpu.driver_version}), which is here: update it, or build again",
-        )
-    return None
-
-
-def _runs_on_version(record: EngineRecord, version: str) -> bool:
-    """Version-compatible engines run on later releases of 10 and 11; none runs on an older one."""
-    built, here = version_numbers(record.tensorrt), version_numbers(version)
-    same_maker = is_stand_in(record.tensorrt) == is_stand_in(version)
-    return record.version_compatible and same_maker and built[0] in (10, 11) and here[0] in (10, 11) and built <= here
-
-
-def _runs_on_gpu(record: EngineRecord, gpu: Gpu) -> bool:
-    return record.hardware_compatibility == "ampere+" and _major(gpu.compute_capability) >= 8
-
-
-def _major(version: str) -> int:
-    number = version.partition(".")[0]
-    return int(number) if number.isdecimal() else 0
-
-
-def graph_of_engine(bundle: Bundle, variant: Variant, record: EngineRecord) -> Variant | None:
-    """The graph whose weights an engine has; None where its record, of an older release, does not say.
-
-    Raises:
-        EngineError: the bundle has another export of the graph than the one that the engine was made from.
-    """
-    if not record.graph_sha256:
-        return None
-    for graph in bundle.manifest.variants:
-        if graph.format == "onnx" and bundle.manifest.files[graph.file].sha256 == record.graph_sha256:
-            return graph
-    refit = shlex.join(["ganexport", "to-trt", str(bundle.path), "--refit"])
-    raise EngineError(
-        f"the engine {variant.name} has the weights of another export of this generator",
-        got=f"made from the graph with SHA-256 {record.graph_sha256[:16]}…",
-        expected="one of this bundle's graphs",
-        remedy=refit if record.refittable else rebuild_command(variant, record, bundle),
-    )
-
-
-def check_tensors(engine: trt.ICudaEngine, spec: GeneratorSpec, name: str) -> None:
-    """Raises `EngineError` where the engine's inputs and outputs are not those of the spec: names, dtypes, shapes."""
-    import tensorrt as trt
-
-    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-    for mode, wanted in ((trt.TensorIOMode.INPUT, spec.inputs), (trt.TensorIOMode.OUTPUT, spec.outputs)):
-        found = sorted(n for n in names if engine.get_tensor_mode(n) == mode)
-        if found != sorted(w.name for w in wanted):
-            raise EngineError(
-                f"the engine {name} has other {mode.name.lower()}s than the spec",
-                got=found,
-                expected=[w.name for w in wanted],
-            )
-        for want in wanted:
-            dtype = dtype_from_tensorrt(engine.get_tensor_dtype(want.name))
-            if want.dtype not in DTYPES or dtype != want.dtype:
-                raise EngineError(
-                    f"the engine {name}: {want.name!r} has another dtype than the spec", got=dtype, expected=want.dtype
-                )
-            shape = tuple(engine.get_tensor_shape(want.name))  # [N, …], -1 where it is free
-            if len(shape) != 1 + len(want.shape) or any(
-                s not in (-1, w) for s, w in zip(shape[1:], want.shape, strict=True)
-            ):
-                raise EngineError(
-                    f"the engine {name}: {want.name!r} has another shape than the spec",
-                    got=list(shape),
-                    expected=["batch", *want.shape],
-                )
-
-
-def _batch_range(engine: trt.ICudaEngine, name: str, profile: int) -> tuple[int, int]:
-    minimum, _, maximum = engine.get_tensor_profile_shape(name, profile)  # each [N, …]
-    return minimum[0], maximum[0]
+def _shapes(spec: GeneratorSpec, batch: int) -> Shapes:
+    return {tensor.name: (batch, *fixed_shape(tensor)) for tensor in spec.inputs}
 
 
 def _check_array(array: NDArray[np.generic], tensor: TensorSpec, batch: int) -> None:
     # What follows copies raw memory: a wrong array would be read or written beyond its end.
     if array.shape != (batch, *fixed_shape(tensor)) or array.dtype != tensor.dtype or not array.flags.c_contiguous:
-        raise InputError(
-            f"{tensor.name!r} is not the array that the engine takes",
-            got=f"{array.dtype} {list(array.shape)}" + ("" if array.flags.c_contiguous else ", not C-contiguous"),
-            expected=f"{tensor.dtype} {[batch, *tensor.shape]}",
-        )
+        raise _not_the_array(array, tensor, batch)
 
 
-def _failed(problem: str, errors: list[str]) -> EngineError:
-    return EngineError(problem, got="; ".join(errors) or None)
+def _not_the_array(array: NDArray[np.generic], tensor: TensorSpec, batch: int) -> InputError:
+    return InputError(
+        f"{tensor.name!r} is not the array that the engine takes",
+        got=f"{array.dtype} {list(array.shape)}" + ("" if array.flags.c_contiguous else ", not C-contiguous"),
+        expected=f"{tensor.dtype} {[batch, *('any' if d is None else d for d in tensor.shape)]}",
+    )

@@ -15,8 +15,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """An imaginary machine with the double of TensorRT 11; whatever was put on its GPU must be gone afterwards."""
     machine = Machine().install(monkeypatch)
     yield machine
-    assert machine.allocations == {}
-    assert machine.streams == {}
+    machine.check_is_clean()
 
 
 @pytest.fixture

@@ -1,23 +1,25 @@
 """A behavioural double of `cuda.bindings.runtime`: exactly the calls that we make, on host memory.
 
-Memory is known by address and bounds, and never zero; a stream runs nothing before it is waited for.
+What may come before what is `cuda_double_device`'s: a stream runs nothing before the host waits for it, and work whose
+order nobody made sure of is an error.
 """
 
 from __future__ import annotations
 
-import ctypes
 import enum
+import functools
 import threading
 import types
 from typing import Any
 
-import numpy as np
+from cuda_double_device import Work
 from imaginary_machine import FakeGpu, Machine
 
 
 def cuda_runtime(machine: Machine) -> types.ModuleType:
     module = types.ModuleType("cuda.bindings.runtime")
     current = threading.local()
+    device = machine.device
 
     class cudaError_t(enum.IntEnum):
         cudaSuccess = 0
@@ -27,10 +29,18 @@ def cuda_runtime(machine: Machine) -> types.ModuleType:
         cudaErrorNoDevice = 100
         cudaErrorInvalidDevice = 101
         cudaErrorInvalidResourceHandle = 400
+        cudaErrorIllegalState = 401
+        cudaErrorIllegalAddress = 700
+        cudaErrorLaunchFailure = 719
+        cudaErrorStreamCaptureUnsupported = 900
+        cudaErrorStreamCaptureInvalidated = 901
 
     class cudaMemcpyKind(enum.IntEnum):
         cudaMemcpyHostToDevice = 1
         cudaMemcpyDeviceToHost = 2
+
+    class cudaStreamCaptureMode(enum.IntEnum):
+        cudaStreamCaptureModeThreadLocal = 1
 
     class cudaDeviceProp:
         def __init__(self, gpu: FakeGpu) -> None:
@@ -64,67 +74,137 @@ def cuda_runtime(machine: Machine) -> types.ModuleType:
 
     def cudaMemGetInfo() -> tuple[Any, ...]:
         gpu = machine.gpus[getattr(current, "device", 0)]
-        return ok, gpu.memory_bytes - sum(a.nbytes for a in machine.allocations.values()), gpu.memory_bytes
+        return ok, gpu.memory_bytes - sum(m.nbytes for m in device.memory.values()), gpu.memory_bytes
 
     def cudaMalloc(size: int) -> tuple[Any, ...]:
+        if device.break_captures():
+            return cudaError_t.cudaErrorStreamCaptureUnsupported, None
         _, free_bytes, _ = cudaMemGetInfo()
         if size > free_bytes:
             return cudaError_t.cudaErrorMemoryAllocation, None
-        memory = np.full(size, 0xA5, np.uint8)  # never zero, so that unwritten memory shows
-        machine.allocations[memory.ctypes.data] = memory
-        return ok, memory.ctypes.data
+        return ok, device.allocate(size, device.memory)
 
     def cudaFree(devPtr: int) -> tuple[Any, ...]:
-        if machine.allocations.pop(devPtr, None) is None:
-            return (cudaError_t.cudaErrorInvalidValue,)
-        return (ok,)
+        return (ok if device.free(devPtr, device.memory) else cudaError_t.cudaErrorInvalidValue,)
+
+    def cudaHostAlloc(size: int, flags: int) -> tuple[Any, ...]:
+        if device.break_captures():
+            return cudaError_t.cudaErrorStreamCaptureUnsupported, None
+        if machine.pinnable_bytes is not None and size > machine.pinnable_bytes:
+            return cudaError_t.cudaErrorMemoryAllocation, None
+        return ok, device.allocate(size, device.pinned)
+
+    def cudaFreeHost(ptr: int) -> tuple[Any, ...]:
+        return (ok if device.free(ptr, device.pinned) else cudaError_t.cudaErrorInvalidValue,)
 
     def cudaStreamCreateWithFlags(flags: int) -> tuple[Any, ...]:
-        handle = 0x5000 + len(machine.streams)
-        machine.streams[handle] = []
-        return ok, handle
+        return ok, device.new_stream()
 
     def cudaStreamDestroy(stream: int) -> tuple[Any, ...]:
-        if machine.streams.pop(stream, None) is None:
-            return (cudaError_t.cudaErrorInvalidResourceHandle,)
-        return (ok,)
+        return (ok if device.streams.pop(stream, None) else cudaError_t.cudaErrorInvalidResourceHandle,)
 
     def cudaMemcpyAsync(dst: int, src: int, count: int, kind: cudaMemcpyKind, stream: int) -> tuple[Any, ...]:
-        device = dst if kind == cudaMemcpyKind.cudaMemcpyHostToDevice else src
-        if device not in machine.allocations or machine.allocations[device].nbytes < count:
+        if stream not in device.streams:
+            return (cudaError_t.cudaErrorInvalidResourceHandle,)
+        into = kind == cudaMemcpyKind.cudaMemcpyHostToDevice
+        work = device.copy_in(dst, src, count) if into else device.copy_out(dst, src, count)
+        if work is None:
             return (cudaError_t.cudaErrorInvalidValue,)
-        machine.streams[stream].append(lambda: ctypes.memmove(dst, src, count))
+        device.put(stream, work)
         return (ok,)
 
     def cudaStreamSynchronize(stream: int) -> tuple[Any, ...]:
-        if stream not in machine.streams:
+        if stream not in device.streams:
             return (cudaError_t.cudaErrorInvalidResourceHandle,)
-        queued, machine.streams[stream] = machine.streams[stream], []
-        for work in queued:
-            work()
+        if device.streams[stream].captured is not None:
+            device.streams[stream].broken = True
+            return (cudaError_t.cudaErrorStreamCaptureUnsupported,)
+        device.host_waits_for_stream(stream)
         return (ok,)
+
+    def cudaEventCreateWithFlags(flags: int) -> tuple[Any, ...]:
+        handle = device.new_handle()
+        device.events[handle] = None
+        return ok, handle
+
+    def cudaEventDestroy(event: int) -> tuple[Any, ...]:
+        known = event in device.events
+        device.events.pop(event, None)
+        return (ok if known else cudaError_t.cudaErrorInvalidResourceHandle,)
+
+    def cudaEventRecord(event: int, stream: int) -> tuple[Any, ...]:
+        if event not in device.events or stream not in device.streams:
+            return (cudaError_t.cudaErrorInvalidResourceHandle,)
+        device.events[event] = device.put(stream, Work("an event"))
+        return (ok,)
+
+    def cudaStreamWaitEvent(stream: int, event: int, flags: int) -> tuple[Any, ...]:
+        if event not in device.events or stream not in device.streams:
+            return (cudaError_t.cudaErrorInvalidResourceHandle,)
+        recorded = device.events[event]
+        if recorded is None:  # CUDA goes on at once, and the order is not there
+            device.wrong("a stream waits for an event that nobody recorded")
+        device.put(stream, Work("a stream waits"), (recorded,))
+        return (ok,)
+
+    def cudaEventSynchronize(event: int) -> tuple[Any, ...]:
+        if event not in device.events:
+            return (cudaError_t.cudaErrorInvalidResourceHandle,)
+        if machine.kernels_fail:
+            return (cudaError_t.cudaErrorIllegalAddress,)
+        if device.events[event] is None:
+            device.wrong("the host waits for an event that nobody recorded")
+        device.host_waits(device.events[event], "the host waits for an event")
+        return (ok,)
+
+    def cudaStreamBeginCapture(stream: int, mode: cudaStreamCaptureMode) -> tuple[Any, ...]:
+        if stream not in device.streams:
+            return (cudaError_t.cudaErrorInvalidResourceHandle,)
+        return (ok if device.begin_capture(stream) else cudaError_t.cudaErrorIllegalState,)
+
+    def cudaStreamEndCapture(stream: int) -> tuple[Any, ...]:
+        graph = device.end_capture(stream)
+        if graph is None:
+            machine.last_error = cudaError_t.cudaErrorStreamCaptureInvalidated
+            return cudaError_t.cudaErrorStreamCaptureInvalidated, None
+        return ok, graph
+
+    def cudaGraphInstantiate(graph: int, flags: int) -> tuple[Any, ...]:
+        handle = device.new_handle()
+        device.executables[handle] = device.graphs[graph]
+        return ok, handle
+
+    def cudaGraphLaunch(graphExec: int, stream: int) -> tuple[Any, ...]:
+        if graphExec not in device.executables or stream not in device.streams:
+            return (cudaError_t.cudaErrorInvalidResourceHandle,)
+        if machine.launch_fails:
+            return (cudaError_t.cudaErrorLaunchFailure,)
+        device.launch(graphExec, stream)
+        return (ok,)
+
+    def cudaGraphDestroy(graph: int) -> tuple[Any, ...]:
+        return (ok if device.graphs.pop(graph, None) is not None else cudaError_t.cudaErrorInvalidValue,)
+
+    def cudaGraphExecDestroy(graphExec: int) -> tuple[Any, ...]:
+        return (ok if device.executables.pop(graphExec, None) is not None else cudaError_t.cudaErrorInvalidValue,)
+
+    def cudaGetLastError() -> tuple[Any, ...]:
+        error, machine.last_error = machine.last_error, None
+        return (error or ok,)
 
     def cudaGetErrorString(error: cudaError_t) -> tuple[Any, ...]:
         return ok, error.name.removeprefix("cudaError").encode()
 
-    module.cudaStreamNonBlocking = 1
-    for thing in (
-        cudaError_t,
-        cudaMemcpyKind,
-        cudaDeviceProp,
-        cudaDriverGetVersion,
-        cudaRuntimeGetVersion,
-        cudaGetDeviceCount,
-        cudaGetDeviceProperties,
-        cudaSetDevice,
-        cudaMemGetInfo,
-        cudaMalloc,
-        cudaFree,
-        cudaStreamCreateWithFlags,
-        cudaStreamDestroy,
-        cudaMemcpyAsync,
-        cudaStreamSynchronize,
-        cudaGetErrorString,
-    ):
-        setattr(module, thing.__name__, thing)
+    def locked(function: Any) -> Any:
+        @functools.wraps(function)
+        def call(*arguments: Any) -> Any:
+            with device.lock:
+                return function(*arguments)
+
+        return call
+
+    module.cudaStreamNonBlocking, module.cudaHostAllocDefault, module.cudaEventDisableTiming = 1, 0, 2
+    for name, thing in list(locals().items()):
+        if name.startswith("cuda"):
+            setattr(module, name, thing if isinstance(thing, type) else locked(thing))
     return module

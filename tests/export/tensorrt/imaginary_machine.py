@@ -7,12 +7,13 @@ import json
 import os
 import sys
 import types
+import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from cuda_double_device import Device
 
 _DESCRIPTION = "GANEXPORT_TEST_MACHINE"
 
@@ -39,6 +40,7 @@ class Machine:
     forces_tf32: bool = False  # builds TF32 kernels whatever the flag says
     forces_half: bool = False  # builds fp16 layers whatever the graph says
     wrong_at_batch: int | None = None  # an engine that computes something else at this batch
+    wrong_at_shapes: list[dict[str, tuple[int, ...]]] = field(default_factory=list)  # or at these of its inputs
     drops_dynamic_profile: bool = False
     ignores_hardware_level: bool = False  # builds for this GPU only, whatever was asked
     says_no_types: bool = False  # an inspector that tells of no layer what it got
@@ -46,15 +48,28 @@ class Machine:
     refit_leaves: tuple[str, ...] = ()  # weights that a refit finds no values for
     refit_drops: tuple[str, ...] = ()  # weights that refittable engines take for zero, as TensorRT 11.3.0 does
     context_fits: bool = True
+    captures: bool = True  # whether an engine's work can be captured
+    pinnable_bytes: int | None = None  # the most that one piece of pinned memory may have
     execute_fails: bool = False
+    launch_fails: bool = False  # of CUDA graphs
+    kernels_fail: bool = False  # which shows when the host waits for them
     at_step: Callable[[int], None] | None = None  # called at each step of a build, on the builder's thread
     step_code: str = ""  # the same for a machine in another process: Python code, which may use `step` and `say`
     # What is held at present, and what has been done.
-    allocations: dict[int, np.ndarray] = field(default_factory=dict)
-    streams: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
+    last_error: Any = None  # what cudaGetLastError would say
     builds: list[dict[str, Any]] = field(default_factory=list)
     profile_switches: list[int] = field(default_factory=list)
     deserialised: int = 0
+
+    def __post_init__(self) -> None:
+        self.device = Device()
+        self.engines: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def check_is_clean(self) -> None:
+        """Nothing was done in a wrong order, and all that was taken was given back."""
+        assert self.device.violations == []
+        assert self.last_error is None, "an error of CUDA was left for the next call to find"
+        assert self.device.is_empty(), "memory, streams, events or graphs were not given back"
 
     def describe(self, monkeypatch: Any, folder: Path) -> None:
         """Gives processes that this one starts a machine like this one, and has engines built in one."""

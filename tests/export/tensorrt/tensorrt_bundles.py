@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from ganexport.golden import golden_from_reference
+from ganexport.golden import GoldenSamples, golden_from_reference
 from ganruntime.bundle import Bundle, GoldenRecord, Variant, bundle_changed, bundle_written, read_bundle
 from ganruntime.spec import GeneratorSpec, Image, Label, Latent, TensorSpec
 
@@ -104,10 +104,61 @@ def write_bundle(path: Path, *, labelled: bool = False, name: str = "tiny", seed
     def evaluate(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {"image": session.run(["image"], inputs)[0]}
 
-    golden = golden_from_reference(spec, evaluate, latents=GOLDEN_LATENTS)
+    return _written(path, spec, model, golden_from_reference(spec, evaluate, latents=GOLDEN_LATENTS))
+
+
+def sized_spec() -> GeneratorSpec:
+    """A photo whose sides are multiples of 4 from 8 on, and a hint half as large -> an image twice as large."""
+    photo = TensorSpec("photo", "float32", (1, None, None), Image(multiple=4, minimum=8))
+    hint = TensorSpec("hint", "float32", (1, None, None), Image(multiple=2, minimum=4))
+    large = TensorSpec("image", "float32", (1, None, None), Image(multiple=8))
+    return GeneratorSpec("sized", (photo, hint), (large,))
+
+
+def sized_generator(*, fixed: int | None = None) -> bytes:
+    """Conv of the photo to half its size, the hint added, ConvTranspose twice. fixed: a height of the photo."""
+    random = np.random.default_rng(3)
+
+    def weights(name: str, *shape: int) -> onnx.TensorProto:
+        return numpy_helper.from_array((random.standard_normal(shape) * 0.3).astype(np.float32), name)
+
+    def value(name: str, height: int | str, width: str) -> onnx.ValueInfoProto:
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 1, height, width])
+
+    nodes = [
+        helper.make_node("Conv", ["photo", "down"], ["half"], name="shrink", strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["half", "hint"], ["both"], name="mix"),
+        helper.make_node("ConvTranspose", ["both", "up"], ["same"], name="grow", strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("ConvTranspose", ["same", "more"], ["large"], name="again", strides=[2, 2], pads=[1] * 4),
+        helper.make_node("Tanh", ["large"], ["image"], name="squash"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "sized",
+        [value("photo", fixed or "h", "w"), value("hint", fixed // 2 if fixed else "h2", "w2")],
+        [value("image", 2 * fixed if fixed else "H", "W")],
+        [weights("down", 4, 1, 4, 4), weights("up", 4, 4, 4, 4), weights("more", 4, 1, 4, 4)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def write_sized_bundle(path: Path) -> Bundle:
+    """A bundle of an image-to-image generator whose height and width vary."""
+    spec, model = sized_spec(), sized_generator()
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+    def evaluate(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"image": session.run(["image"], inputs)[0]}
+
+    return _written(path, spec, model, golden_from_reference(spec, evaluate, latents=8))
+
+
+def _written(path: Path, spec: GeneratorSpec, model: bytes, golden: GoldenSamples) -> Bundle:
     with bundle_written(path, spec) as draft:
         draft.add("model.onnx", model)
         draft.add("golden.npz", golden.to_bytes())
-        draft.golden = GoldenRecord("golden.npz", 0x676F6C64, GOLDEN_LATENTS, "onnxruntime")
+        draft.golden = GoldenRecord("golden.npz", 0x676F6C64, golden.latents, "onnxruntime")
         draft.put_variant(Variant("fp32", "fp32", "onnx", "model.onnx"))
     return read_bundle(path)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from cuda_double_device import Access, Work
 from imaginary_machine import Machine
 from tensorrt_double_types import (
     NUMPY,
@@ -24,6 +25,7 @@ from tensorrt_double_types import (
     DataType,
     Dims,
     ErrorCode,
+    ExecutionContextAllocationStrategy,
     HardwareCompatibilityLevel,
     IHostMemory,
     ILogger,
@@ -263,7 +265,18 @@ def tensorrt(machine: Machine) -> types.ModuleType:
             self._inputs = {t.name: t for t in tensors_of(self._model.graph.input)}
             self._outputs = {t.name: t for t in tensors_of(self._model.graph.output)}
             self._types = types_of(self._model)
+            self._sizes: dict[Any, dict[str, int]] = {}
             self._take_weights()
+            machine.engines.add(self)
+
+        def _size_at(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
+            """{tensor: its bytes}, for inputs of these shapes: TensorRT knows them before it runs."""
+            key = tuple(sorted(shapes.items()))
+            if key not in self._sizes:
+                inputs = {n: np.zeros(shapes[n], NUMPY[t.dtype]) for n, t in self._inputs.items()}
+                outputs = zip(self._outputs, self._session.run(list(self._outputs), inputs), strict=True)
+                self._sizes[key] = {name: array.nbytes for name, array in (*inputs.items(), *outputs)}
+            return self._sizes[key]
 
         def _take_weights(self) -> None:
             options = onnxruntime.SessionOptions()
@@ -296,7 +309,7 @@ def tensorrt(machine: Machine) -> types.ModuleType:
 
         @property
         def device_memory_size_v2(self) -> int:
-            return 1 << 20
+            return 1 << 12
 
         def get_tensor_name(self, index: int) -> str:
             return [*self._inputs, *self._outputs][index]
@@ -313,31 +326,56 @@ def tensorrt(machine: Machine) -> types.ModuleType:
         def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Dims]:
             return [Dims(d) for d in self._header["profiles"][profile_index][name]]
 
-        def create_execution_context(self) -> IExecutionContext | None:
+        def create_execution_context(
+            self, strategy: ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy.STATIC
+        ) -> IExecutionContext | None:
             if not machine.context_fits:
                 self._error("Error Code 1: Cuda Runtime (out of memory)")
                 return None
-            return IExecutionContext(self)
+            return IExecutionContext(self, strategy)
 
         def create_engine_inspector(self) -> EngineInspector:
             return EngineInspector(self)
 
     class IExecutionContext:
-        def __init__(self, engine: ICudaEngine) -> None:
+        def __init__(self, engine: ICudaEngine, strategy: ExecutionContextAllocationStrategy) -> None:
             self._engine = engine
-            self._profile = 0
+            self._strategy = strategy
+            self._serial = machine.device.new_handle()
+            self._profile = -1
             self._shapes: dict[str, tuple[int, ...]] = {}
             self._addresses: dict[str, int] = {}
+            self._scratch: tuple[int, int] | None = None
+            self._met: object = None  # the state in which it has run, after which it may be captured
+
+        def _state(self) -> tuple[object, ...]:
+            shapes, addresses = tuple(sorted(self._shapes.items())), tuple(sorted(self._addresses.items()))
+            return self._profile, shapes, addresses, self._scratch
+
+        def set_device_memory(self, memory: int, size: int) -> None:
+            assert self._strategy is ExecutionContextAllocationStrategy.USER_MANAGED
+            assert size >= self._engine.device_memory_size_v2
+            assert memory % 256 == 0
+            self._scratch = memory, size
 
         def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
-            if not 0 <= profile_index < self._engine.num_optimization_profiles or stream_handle not in machine.streams:
+            known = 0 <= profile_index < self._engine.num_optimization_profiles
+            if not known or stream_handle not in machine.device.streams:
                 return False
+            with machine.device.lock:
+                if machine.device.streams[stream_handle].captured is not None:
+                    machine.device.streams[stream_handle].broken = True
+                    return False
+                machine.device.put(stream_handle, Work("switch profile", [Access(self._serial, 0, 1, True)]))
             self._profile = profile_index
             self._shapes.clear()
             machine.profile_switches.append(profile_index)
             return True
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+            if self._profile < 0:
+                self._engine._error("no optimization profile is set: other contexts took the first one")
+                return False
             low, _, high = self._engine.get_tensor_profile_shape(name, self._profile)
             inside = len(shape) == len(low) and all(a <= s <= b for a, s, b in zip(low, shape, high, strict=True))
             if not inside:
@@ -351,29 +389,69 @@ def tensorrt(machine: Machine) -> types.ModuleType:
             return True
 
         def execute_async_v3(self, stream_handle: int) -> bool:
-            engine = self._engine
+            with machine.device.lock:
+                return self._execute(stream_handle)
+
+        def _execute(self, stream_handle: int) -> bool:
+            engine, stream = self._engine, machine.device.streams[stream_handle]
             if machine.execute_fails or set(self._shapes) != set(engine._inputs):
                 engine._error("enqueueV3: Error Code 1: Cuda Runtime (an illegal memory access was encountered)")
                 return False
-            shapes, addresses = dict(self._shapes), dict(self._addresses)
-            machine.streams[stream_handle].append(lambda: self._run(shapes, addresses))
+            if self._scratch is None and self._strategy is ExecutionContextAllocationStrategy.USER_MANAGED:
+                engine._error("enqueueV3: Error Code 3: API Usage Error (device memory is not set)")
+                return False
+            state = self._state()
+            if stream.captured is not None and (not machine.captures or state != self._met):
+                stream.broken = True
+                said = "operation not permitted when stream is capturing"
+                engine._error(f"enqueueV3: Error Code 1: Cuda Runtime ({said})")
+                return False
+            machine.device.put(stream_handle, self._work(state))
+            self._met = state
             return True
 
-        def _run(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
+        def _work(self, state: tuple[object, ...]) -> Work:
             engine = self._engine
+            shapes, addresses, scratch = dict(self._shapes), dict(self._addresses), self._scratch
+            size = engine._size_at(shapes)
+            memory = {name: machine.device.memory.get(address) for name, address in addresses.items()}
+            space = None if scratch is None else machine.device.memory.get(scratch[0])
+
+            def check() -> None:
+                if self._state() != state:
+                    machine.device.wrong("a graph is launched whose context was changed after it was captured")
+                for name, address in addresses.items():
+                    if memory[name] is None or machine.device.memory.get(address) is not memory[name]:
+                        machine.device.wrong(f"the memory of {name!r} is not there, or no more")
+                if scratch is not None and machine.device.memory.get(scratch[0]) is not space:
+                    machine.device.wrong("the scratch memory is not there, or no more")
+
+            accesses = [Access(self._serial, 0, 1, True)]
+            if scratch is not None:
+                accesses.append(Access(scratch[0], 0, scratch[1], True))
+            for name in (*engine._inputs, *engine._outputs):
+                bound = memory[name]
+                if bound is not None and bound.nbytes < size[name]:
+                    machine.device.wrong(f"the memory of {name!r} is too small")
+                accesses.append(Access(addresses[name], 0, size[name], name in engine._outputs))
+            return Work("execute", accesses, lambda: self._run(shapes, addresses, scratch), check)
+
+        def _run(
+            self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int], scratch: tuple[int, int] | None
+        ) -> None:
+            engine, memory = self._engine, machine.device.memory
             feed = {}
             for name, tensor in engine._inputs.items():
-                memory = machine.allocations[addresses[name]]
                 dtype = np.dtype(NUMPY[tensor.dtype])
                 count = int(np.prod(shapes[name]))
-                feed[name] = memory[: count * dtype.itemsize].view(dtype).reshape(shapes[name])
-            batch = next(iter(shapes.values()))[0]
+                feed[name] = memory[addresses[name]][: count * dtype.itemsize].view(dtype).reshape(shapes[name])
+            if scratch is not None:
+                memory[scratch[0]].fill(len(feed))
+            wrong = next(iter(shapes.values()))[0] == machine.wrong_at_batch or shapes in machine.wrong_at_shapes
             for name, value in zip(engine._outputs, engine._session.run(list(engine._outputs), feed), strict=True):
-                result = np.ascontiguousarray(value)
-                if batch == machine.wrong_at_batch:
-                    result = result * 0.9
+                result = np.ascontiguousarray(value * 0.9 if wrong else value)
                 raw = result.view(np.uint8).reshape(-1)
-                machine.allocations[addresses[name]][: raw.nbytes] = raw
+                memory[addresses[name]][: raw.nbytes] = raw
 
     class Runtime(Logged):
         def __init__(self, logger: ILogger) -> None:
@@ -466,6 +544,7 @@ def tensorrt(machine: Machine) -> types.ModuleType:
         LayerInformationFormat,
         TensorIOMode,
         ErrorCode,
+        ExecutionContextAllocationStrategy,
         HardwareCompatibilityLevel,
         DataType,
         ILogger,

@@ -52,6 +52,11 @@ class LayerInformationFormat(PybindEnum):
     JSON = 1
 
 
+class ExecutionContextAllocationStrategy(PybindEnum):
+    STATIC = 0
+    USER_MANAGED = 2
+
+
 class TensorIOMode(PybindEnum):
     INPUT = 1
     OUTPUT = 2

@@ -8,8 +8,9 @@ from imaginary_machine import FakeGpu, Machine
 from tensorrt_bundles import add_half
 
 from ganexport.tensorrt.engine_record import release_of
-from ganexport.tensorrt.into_bundle import engine_into_bundle, source_variant
+from ganexport.tensorrt.into_bundle import engine_into_bundle
 from ganexport.tensorrt.options import BuildOptions
+from ganexport.tensorrt.sources import source_variant
 from ganruntime.bundle import Bundle, read_bundle
 from ganruntime.errors import DeviceError, EngineError, InputError, ParityError
 from ganruntime.sessions.base import empty_outputs
@@ -99,7 +100,7 @@ def test_code_in_a_plan_is_allowed_for_version_compatible_engines_only(
     name = engine_into_bundle(bundle_path, BuildOptions(buckets=BUCKETS, version_compatible=True)).variant.name
     bundle = read_bundle(bundle_path)
     monkeypatch.setattr(
-        "ganruntime.sessions.tensorrt.runtime_for", lambda allowed: __import__("tensorrt").Runtime(_logger())
+        "ganruntime.sessions.tensorrt_engine.runtime_for", lambda allowed: __import__("tensorrt").Runtime(_logger())
     )
     with pytest.raises(EngineError, match="does not load the engine") as caught:
         images(bundle, name)

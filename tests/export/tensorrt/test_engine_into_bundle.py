@@ -16,9 +16,11 @@ from imaginary_machine import FakeGpu, Machine
 from tensorrt_bundles import GOLDEN_LATENTS, onnx_generator, spec_of, write_bundle
 
 from ganexport.tensorrt.engine_builder import engine_from_onnx
-from ganexport.tensorrt.into_bundle import engine_into_bundle, proof_batches
+from ganexport.tensorrt.engine_proof import proof_batches
+from ganexport.tensorrt.into_bundle import engine_into_bundle
 from ganexport.tensorrt.job import run_job
-from ganexport.tensorrt.options import BuildOptions, Profile
+from ganexport.tensorrt.options import BuildOptions
+from ganexport.tensorrt.profiles import Profile
 from ganexport.tensorrt.readback import readback_from_engine
 from ganruntime.bundle import bundle_changed, read_bundle
 from ganruntime.errors import (
@@ -79,7 +81,7 @@ def test_engine_is_built_read_back_proven_and_added(
     assert bundle.manifest.reports["engines"][variant.name]["profiles"] == ["1", "4", "8", "1..8"]
     assert engine.finding.verdict.passed
     assert engine.finding.verdict.batches == (1, 3, 4, 8)
-    assert machine.allocations == machine.streams == {}
+    machine.check_is_clean()
 
 
 def test_an_engine_of_the_double_is_never_verified(machine: Machine, bundle_path: Path) -> None:
@@ -219,8 +221,8 @@ OUT_OF_MEMORY = [
         (
             ["Error Code 4: Internal Error (z: optimization profile 0 has min > max)"],
             EngineError,
-            "refuses the batch buckets",
-            "1..64",
+            "refuses the profiles of the batches",
+            "batches up to 64",
         ),
         (["Error Code 2: Internal Error (Assertion x failed.)"], EngineError, "could not build", "ganexport to-trt"),
     ],

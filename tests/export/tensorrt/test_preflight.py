@@ -262,8 +262,9 @@ def test_check_passes_and_says_what_was_checked(bundle_path: Path, capsys: pytes
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert "opset 18, 4 nodes" in lines[0]
-    assert lines[2].split() == ["operator", "nodes", "types", "TensorRT", "10.12", "TensorRT", "11.4"]
-    assert [line.split() for line in lines[4:8]] == [
+    assert lines[1] == "profiles: 1, 8, 64, 1..64"
+    assert lines[3].split() == ["operator", "nodes", "types", "TensorRT", "10.12", "TensorRT", "11.4"]
+    assert [line.split() for line in lines[5:9]] == [
         [operator, "1", "fp32", "supported", "supported"] for operator in ("ConvTranspose", "Gemm", "Reshape", "Tanh")
     ]
     assert "TensorRT 11.4: nothing in this graph is known to fail; only building the engine shows that it runs" in lines

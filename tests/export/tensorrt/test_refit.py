@@ -289,7 +289,8 @@ def test_the_command_refits(
     code, out, err = run(capsys, retrained, "--refit", "--engines-from", bundle_path)
     assert (code, err) == (0, "")
     lines = [line.split(maxsplit=1) for line in out.splitlines()]
-    assert [first for first, _ in lines] == ["engine", "refitted", "layers", "unverified", "runs", "weights", "left"]
+    told = ["engine", "refitted", "profiles", "layers", "unverified", "runs", "weights", "left"]
+    assert [first for first, _ in lines] == told
     assert "none of its own" in out
     code, out, _ = run(capsys, retrained, "--refit", "--json")
     assert json.loads(out) == {

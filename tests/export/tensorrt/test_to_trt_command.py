@@ -22,7 +22,7 @@ def test_it_builds_and_says_what_it_did(
     code, out, err = run(capsys, bundle_path, *options, "--optimization-level", 2)
     assert (code, err) == (0, "")
     lines = [line.split(maxsplit=1) for line in out.splitlines()]
-    assert [first for first, _ in lines] == ["engine", "built", "layers", "unverified", "runs"]
+    assert [first for first, _ in lines] == ["engine", "built", "profiles", "layers", "unverified", "runs"]
     assert "engines/tiny.tf32.sm89.trt11.4+double.plan" in out
     assert "TensorRT 11.4.0.106+double on Imaginary L4 (compute capability 8.9, driver unknown)" in out
     assert "2 fp32, 2 tf32" in out
