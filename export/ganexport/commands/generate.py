@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ganexport.commands.progress import progress_bar
+from ganexport.commands.stopping import sigterm_stops
 from ganruntime.spec import GeneratorSpec, Label
 
 if TYPE_CHECKING:
@@ -24,7 +23,9 @@ _SEEDS = click.IntRange(0, 2**64 - 1)
 
 @click.command(name="generate")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("-n", "--count", default=64, show_default=True, type=click.IntRange(1), help="How many images.")
+@click.option(
+    "-n", "--count", type=click.IntRange(1), help="How many images. [default: 64; one per picture of an --input folder]"
+)
 @click.option("--seed", default=0, show_default=True, type=_SEEDS, help="Image i of a seed is always the same image.")
 @click.option("--first", default=0, show_default=True, type=_SEEDS, help="Index of the first image.")
 @click.option("-o", "--output", required=True, help="FOLDER/, NAME.npz, NAME.npy or NAME.png (a sheet).")
@@ -46,6 +47,14 @@ _SEEDS = click.IntRange(0, 2**64 - 1)
 @click.option("--encoders", type=click.IntRange(1), help="Threads that encode images; by default one per core.")
 @click.option("--label", help="A class name or index, for conditional generators; drawn from the seed by default.")
 @click.option("--truncation", type=float, help="ψ, for generators that take it.")
+@click.option(
+    "--input",
+    "given",
+    multiple=True,
+    metavar="NAME=FILE",
+    help="An input that no seed gives, or another than it gives: a picture for all images; a folder of pictures, one "
+    "for each; an array (.npy, .npz, .json); or a value: a number, a class name, JSON in brackets. Repeatable.",
+)
 @click.option("--columns", type=click.IntRange(1), help="Columns of a sheet.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--backend", default="auto", show_default=True, help="auto, onnxruntime, openvino or tensorrt.")
@@ -53,7 +62,7 @@ _SEEDS = click.IntRange(0, 2**64 - 1)
 @click.option("--threads", type=click.IntRange(1), help="Compute threads on the CPU; by default all that it may use.")
 def command(
     bundle: Path,
-    count: int,
+    count: int | None,
     seed: int,
     first: int,
     output: str,
@@ -64,6 +73,7 @@ def command(
     encoders: int | None,
     label: str | None,
     truncation: float | None,
+    given: tuple[str, ...],
     columns: int | None,
     device: str,
     backend: str,
@@ -81,17 +91,19 @@ def command(
       ganexport generate digits.gan -n 64 --seed 7 -o sheet.png
       ganexport generate digits.gan -n 1000000 --seed 7 -o shards/ --format tar
       ganexport generate digits.gan -n 1000 --seed 7 -o digits-jpeg/ --image-format jpeg --quality 90
+      ganexport generate faces.gan -n 64 --label glasses --truncation 0.7 -o faces.png
+      ganexport generate pix2pix.gan --input photo=photos/ -o drawings/
+      ganexport generate motion.gan --input photo=me.png --input pose=poses.npy --input strength=0.5 -o frames/
     """
     from ganruntime.bundle import read_bundle
     from ganruntime.encoding import Encoding
     from ganruntime.errors import BackendError, InputError, OutputError
     from ganruntime.generator import load
+    from ganruntime.input_files import inputs_from_texts, named_texts
     from ganruntime.pipeline import write_images
-    from ganruntime.runs import BundleRecord, request_from
+    from ganruntime.runs import FOLDER_FORMATS, BundleRecord, request_from
     from ganruntime.writers import SHARD_IMAGES, destination_from_path, require_drawable, writer_for
 
-    if first + count > 2**64:
-        raise InputError("the last index is too large", got=first + count - 1, expected="below 2**64")
     destination = destination_from_path(output, format_)
     encoding = Encoding(image_format, quality)
     _refuse_options_without_use(destination, image_format, quality, shard_images)
@@ -102,7 +114,24 @@ def command(
         for name, value in (("label", label_from_text(label, generator.spec)), ("truncation", truncation))
         if value is not None
     }
-    generator.generate(0, seed=seed, first=first, **chosen)  # refuses what does not fit before a file is made
+    if truncation is not None:
+        inputs_from_texts(generator.spec, {"truncation": str(truncation)})  # refuses what is out of its range
+    values, files = inputs_from_texts(generator.spec, named_texts(given))
+    labelled = next((t.name for t in generator.spec.inputs if isinstance(t.role, Label)), "label")
+    for option, name in (("label", labelled), ("truncation", "truncation")):
+        if option in chosen and (name in values or name in files.names):
+            raise InputError(f"input {name!r} was given twice", got=f"--{option} and --input {name}=", expected="one")
+    chosen |= values
+    files.require_all(chosen)
+    count = count or files.default_count(first, chosen)
+    if first + count > 2**64:
+        raise InputError("the last index is too large", got=first + count - 1, expected="below 2**64")
+    files.require_range(first, count)
+    if destination.format not in FOLDER_FORMATS:
+        files.require_one_size(first, count, str(destination.path))
+    generator.generate(
+        0, seed=seed, first=first, **(chosen | dict(files.rows(first, 0)))
+    )  # refuses what does not fit before a file is made
     request = request_from(
         generator.describe(),
         opened.spec,
@@ -114,12 +143,14 @@ def command(
         format=destination.format,
         encoding=encoding,
         shard_images=(shard_images or SHARD_IMAGES) if destination.format == "tar" else None,
+        files=files.digests,
     )
     require_drawable(destination, generator.spec, request, columns)
     record = BundleRecord(str(bundle.resolve()), opened.manifest_sha256)
-    terminate = signal.signal(signal.SIGTERM, _stop)
-    try:
-        writer = writer_for(destination, generator.spec, request, record, columns=columns, workers=encoders)
+    with sigterm_stops():
+        writer = writer_for(
+            destination, generator.spec, request, record, columns=columns, workers=encoders, files=files
+        )
         kept, start = writer.written, time.perf_counter()
         options = {
             "--seed": seed,
@@ -130,6 +161,7 @@ def command(
             "--encoders": encoders,
             "--label": label,
             "--truncation": truncation,
+            "--input": given or None,
             "--columns": columns,
             "--device": device,
             "--backend": backend,
@@ -138,8 +170,8 @@ def command(
         }
         try:
             with generator, progress_bar(count - kept, "drawing") as progress:
-                write_images(generator, writer, seed=seed, first=first, inputs=chosen, progress=progress)
-        except (OutputError, BackendError, KeyboardInterrupt) as error:
+                write_images(generator, writer, seed=seed, first=first, inputs=chosen, files=files, progress=progress)
+        except (OutputError, BackendError, InputError, KeyboardInterrupt) as error:
             so_far = f"{writer.written:,} of {count:,} images are in {destination.path}, whole"
             if writer.written < count:
                 rest = _rest(bundle, destination, output, writer, first, generator.session.buckets[-1], options)
@@ -149,8 +181,6 @@ def command(
                 sys.exit(130)
             remedy = f"{error.remedy}\n            {so_far}" if error.remedy else so_far
             raise type(error)(error.problem, got=error.got, expected=error.expected, remedy=remedy) from error
-    finally:
-        signal.signal(signal.SIGTERM, terminate)
     seconds = time.perf_counter() - start
     about = generator.describe()
     if kept:
@@ -195,7 +225,10 @@ def _rest(
         done = writer.written - writer.written % largest_bucket
         path = _beside(destination.path, first + done) if done else destination.path
         again = {"-n": writer.count - done, "--first": first + done, "-o": path}
-    words = [str(word) for pair in (again | options).items() if pair[1] not in (None, "auto") for word in pair]
+    words = []
+    for name, value in (again | options).items():
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [] if one in (None, "auto") else [name, str(one)]
     return shlex.join(["ganexport", "generate", str(bundle), *words])
 
 
@@ -203,10 +236,6 @@ def label_from_text(text: str | None, spec: GeneratorSpec) -> str | int | None:
     """A class name as it is, and an index as a number; names come first, for classes may be called 0 to 9."""
     names = {name for t in spec.inputs if isinstance(t.role, Label) for name in t.role.classes}
     return int(text) if text is not None and text not in names and text.isdecimal() else text
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _beside(output: Path, first: int) -> Path:
