@@ -145,7 +145,8 @@ def _changed_before(weight: Tensor, z: Tensor) -> Tensor:
 
 def _lower_solved(weight: Tensor, z: Tensor) -> Tensor:
     lower = torch.tril(weight, -1) + torch.eye(odd.LATENT)
-    return torch.linalg.solve_triangular(lower, weight.triu(), upper=False)
+    solved: Tensor = torch.linalg.solve_triangular(lower, weight.triu(), upper=False)
+    return solved
 
 
 BAKED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -1,8 +1,9 @@
 """Computations on weights alone that ONNX has no operation for, done once by torch and kept as constants.
 
 A flow inverts the weight of its invertible 1×1 convolution at every sample, in float64 where its author was careful,
-and takes the logarithm of its determinant (Kingma and Dhariwal, "Glow", 2018, section 3.2); an orthogonal parametrisation
-takes a matrix exponential. Where nothing in such a computation comes from an input, it gives the same every time:
+and takes the logarithm of its determinant (Kingma and Dhariwal, "Glow", 2018, section 3.2); an orthogonal
+parametrisation takes a matrix exponential. Where nothing in such a computation comes from an input, it gives the same
+every time:
 
 1. What depends on parameters, buffers and constants alone is run, in the order and the dtypes of the program and by the
    operations of the program, so that the constants have the bits of the network's own.
@@ -138,11 +139,10 @@ class _Constants:
             return
         if writes:
             self._written |= {_memory(self.values[n]) for n in node.all_input_nodes}
+        arguments: Any = torch.fx.node.map_arg(node.args, self.values.__getitem__)
+        keywords: Any = torch.fx.node.map_arg(node.kwargs, self.values.__getitem__)
         with torch.no_grad():
-            self.values[node] = target(
-                *torch.fx.node.map_arg(node.args, self.values.__getitem__),
-                **torch.fx.node.map_arg(node.kwargs, self.values.__getitem__),
-            )
+            self.values[node] = target(*arguments, **keywords)
 
     def _forget(self, node: Node) -> None:
         """An input was written into what these arguments share their memory with."""
