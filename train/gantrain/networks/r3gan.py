@@ -7,7 +7,7 @@ Dauphin and Ma, 2019, arXiv:1901.09321): the last convolution of a branch starts
 the identity, and the others are the smaller the more blocks there are.
 
 Blocks have one of two branches. cardinality 0: two 3×3 convolutions. cardinality n: the paper's last form, 1×1 to
-`expansion` times the planes, 3×3 in n groups, 1×1 back. Any power of two from 16 to 256 pixels; `width` is the number
+`expansion` times the planes, 3×3 in n groups, 1×1 back. Any power of two from 8 to 256 pixels; `width` is the number
 of planes at the image's size, and doubles at each halving up to `max_width`. The paper's network for CIFAR-10 has
 width = max_width = 768, blocks 2, expansion 2, cardinality 96.
 """
@@ -64,7 +64,7 @@ class R3ganGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.z_size = checked_integer("z_size", z_size, 1, 65536)
-        self.size = checked_size(size, most=MOST_SIZE)
+        self.size = checked_size(size, 8, MOST_SIZE)
         self.channels = checked_integer("channels", channels, 1, 64)
         self.classes = checked_classes(classes)
         widths = halving_widths(self.size, width, max_width)[::-1]  # from 4 px to the image's size
@@ -116,7 +116,7 @@ class R3ganDiscriminator(nn.Module):
         classes: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        size = checked_size(size, most=MOST_SIZE)
+        size = checked_size(size, 8, MOST_SIZE)
         checked_integer("channels", channels, 1, 64)
         self.classes = checked_classes(classes)
         widths = halving_widths(size, width, max_width)  # from the image's size to 4 px

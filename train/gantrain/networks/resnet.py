@@ -2,7 +2,7 @@
 Networks", 2018 (arXiv:1802.05957), appendix B.4, with the conditioning of Miyato and Koyama, "cGANs with Projection
 Discriminator", 2018 (arXiv:1802.05637).
 
-For any power of two from 16 to 256 pixels. `width` is the number of feature planes at the image's size in the
+For any power of two from 8 to 256 pixels. `width` is the number of feature planes at the image's size in the
 generator, and at half of it in the discriminator; each halving doubles it, up to `max_width`. The paper's networks: at
 32 px a generator of width = max_width = 256, and a discriminator of width = max_width = 128, last_size 8 and
 flat_blocks 2; at 64 px width 64 and max_width 1024 for both.
@@ -55,7 +55,7 @@ class ResnetGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.z_size = checked_integer("z_size", z_size, 1, 65536)
-        self.size = checked_size(size, most=MOST_SIZE)
+        self.size = checked_size(size, 8, MOST_SIZE)
         self.channels = checked_integer("channels", channels, 1, 64)
         self.classes = checked_classes(classes)
         widths = halving_widths(self.size, width, max_width)[::-1]  # from 4 px to the image's size
@@ -129,7 +129,7 @@ class ResnetDiscriminator(nn.Module):
         classes: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        size = checked_size(size, most=MOST_SIZE)
+        size = checked_size(size, 8, MOST_SIZE)
         checked_integer("channels", channels, 1, 64)
         last_size = checked_size(last_size, 2, size // 2)
         self.classes = checked_classes(classes)
