@@ -39,6 +39,7 @@ class Machine:
     builder_starts: bool = True
     forces_tf32: bool = False  # builds TF32 kernels whatever the flag says
     forces_half: bool = False  # builds fp16 layers whatever the graph says
+    loses_int8: bool = False  # multiplies in fp32 what the graph has in int8
     wrong_at_batch: int | None = None  # an engine that computes something else at this batch
     wrong_at_shapes: list[dict[str, tuple[int, ...]]] = field(default_factory=list)  # or at these of its inputs
     drops_dynamic_profile: bool = False

@@ -42,7 +42,9 @@ from tensorrt_double_types import (
     TensorIOMode,
     tensors_of,
 )
-from tensorrt_double_weights import round_weights_to_tf32, types_of, weights_of, zero_weights
+from tensorrt_double_weights import multiplies_integers, round_weights_to_tf32, types_of, weights_of, zero_weights
+
+from ganexport.precision.reference import emulated
 
 PLAN_MAGIC = b"a plan of the double\n"
 
@@ -232,7 +234,8 @@ def tensorrt(machine: Machine) -> types.ModuleType:
             self._engine = engine
 
         def get_layer_information(self, layer_index: int, format: LayerInformationFormat) -> str:
-            node = self._engine._model.graph.node[layer_index]
+            graph = self._engine._model.graph
+            node = graph.node[layer_index]
             if not self._engine._header["detailed"] or format is not LayerInformationFormat.JSON:
                 return f'"{node.name}"'
             kind = "Half" if self._engine._header["half"] else "Float"
@@ -245,6 +248,8 @@ def tensorrt(machine: Machine) -> types.ModuleType:
             if machine.says_no_types:
                 kind, factors = "N/A due to dynamic shapes", "unknown"
             heavy = node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+            if heavy and multiplies_integers(graph, node) and not machine.loses_int8:
+                kind, factors = "Int8", "i8i8_i8i32_f32"  # as TensorRT fuses the Q/DQ nodes around it
             if kind == "Half":
                 factors = "f16f16_f16f16_f16"
             layer = {
@@ -282,6 +287,8 @@ def tensorrt(machine: Machine) -> types.ModuleType:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = 1
             model = self._model.SerializeToString()
+            if "bfloat16" in self._types.values():
+                model = emulated(model)  # ONNX Runtime has no kernels for it on the CPU
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
         @property

@@ -37,3 +37,10 @@ def types_of(model: Any) -> dict[str, str]:
     values = [*inferred.graph.value_info, *inferred.graph.output]
     names = {1: "float32", 10: "float16", 16: "bfloat16", 7: "int64"}
     return {v.name: names.get(v.type.tensor_type.elem_type, "") for v in values}
+
+
+def multiplies_integers(graph: Any, node: Any) -> bool:
+    """Whether both factors of a node come from int8, through DequantizeLinear."""
+    makers = {name: n for n in graph.node for name in n.output}
+    both = [makers.get(name) for name in node.input[:2]]
+    return len(both) == 2 and all(maker is not None and maker.op_type == "DequantizeLinear" for maker in both)
