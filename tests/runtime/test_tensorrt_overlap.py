@@ -228,6 +228,13 @@ def test_workers_share_the_engine_and_nothing_else(
     assert len(machine.engines) == 0, "the engine outlived its last session"
 
 
+def test_generators_over_one_engine_draw_the_same_images(bundle: Bundle, machine: Machine) -> None:
+    session = TensorRTSession(bundle, engine_of(bundle))
+    with Generator(session) as first, Generator(session.for_worker()) as second:
+        np.testing.assert_array_equal(first.generate(11, seed=4), second.generate(11, seed=4))
+    assert machine.deserialised == 1
+
+
 # --- what would be wrong ----------------------------------------------------------------------------------------------
 
 
