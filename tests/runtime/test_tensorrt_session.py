@@ -353,6 +353,36 @@ def test_a_run_that_fails_says_what_was_said(
         session.run(rows(bundle, 1), empty_outputs(bundle.spec, 1))  # nothing of the failed run is in its way
 
 
+def test_after_a_kernels_error_only_that_error_is_told(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine().install(monkeypatch)
+
+    def lose_the_gpu() -> None:
+        with TensorRTSession(bundle, engine_of(bundle)) as session:
+            machine.gpu_is_lost = True
+            try:
+                session.run(rows(bundle, 1), empty_outputs(bundle.spec, 1))
+            finally:
+                sessions.append(session)
+
+    sessions: list[TensorRTSession] = []
+    with pytest.raises(DeviceError, match=r"cannot use GPU 0|cannot finish the work on the GPU") as caught:
+        lose_the_gpu()
+    assert "cudaErrorIllegalAddress" in str(caught.value)
+    assert caught.value.__context__ is None
+    with pytest.raises(BackendError, match="closed"):
+        sessions[0].run(rows(bundle, 1), empty_outputs(bundle.spec, 1))
+
+
+def test_a_failure_to_close_is_told_once_everything_was_tried(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine().install(monkeypatch)
+    session = TensorRTSession(bundle, engine_of(bundle))
+    machine.gpu_is_lost = True
+    with pytest.raises(DeviceError, match="cudaErrorIllegalAddress"):
+        session.close()
+    session.close()
+    assert session.describe()["lanes"] == 0
+
+
 # --- cuda.py and tensorrt_library.py ----------------------------------------------------------------------------------
 
 

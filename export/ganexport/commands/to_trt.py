@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     type=click.Choice(PRECISIONS),
     default="fp32",
     show_default=True,
-    help="Which of the bundle's graphs to build from; tf32 is the fp32 graph with inner products that round their "
-    "factors to 10 bits of mantissa: faster, and not exact.",
+    help="Which of the bundle's graphs to build from (`ganexport precision` makes fp16, bf16 and int8); tf32 is the "
+    "fp32 graph with inner products that round their factors to 10 bits of mantissa: faster, and not exact.",
 )
 @click.option(
     "--batch",
@@ -52,8 +52,9 @@ if TYPE_CHECKING:
 @click.option(
     "--timing-cache",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Keep kernel timings here: the next build takes them from it. A folder holds one file per GPU and version.",
+    metavar="FILE|FOLDER",
+    help="Keep kernel timings here: the next build takes them from it. A folder holds one file for each GPU, CUDA and "
+    "TensorRT.",
 )
 @click.option(
     "--workspace-mib", type=int, metavar="N", help="Most scratch memory a layer may use. [default: all of the GPU's]"
@@ -102,7 +103,10 @@ if TYPE_CHECKING:
     "[default: the installed one, else the newest that is known]",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print a report for programs, with what each layer was asked and got."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print a report for programs, with what each layer was asked and got, of a refused engine too.",
 )
 @click.pass_context
 def command(
@@ -136,6 +140,10 @@ def command(
     With --refit engines that were built with --refittable or --strip get the weights of this bundle's graphs, where the
     architecture is the same: a generator that was trained further needs no new build.
 
+    A step that fails leaves a folder with the ONNX file and the log, and the command that does it again is in the
+    error. An engine whose layers got another precision than the graph asks, or that computes something else, is not
+    added: exit 1.
+
     With --check nothing is built: every node of the graph is held against what the TensorRT release takes and against
     known traps. That needs neither TensorRT nor a GPU. Exit 1 if anything is known to fail or to compute wrongly.
 
@@ -154,12 +162,14 @@ def command(
     if engines_from is not None and not refit:
         raise click.UsageError("--engines-from goes with --refit")
     if check:
+        _refuse_others(context, ("precision", "batches", "sizes", "targets"), "--check", "nothing is built")
         _check(bundle, _options(precision, batches, sizes), targets, as_json)
         return
     if targets:
         raise click.UsageError("--target goes with --check: an engine is built by the TensorRT that is installed")
     if refit:
-        _refuse_build_options(context)
+        kept = "the engine keeps what it was built with"
+        _refuse_others(context, ("engines_from", "device"), "--refit", kept)
         _refit(bundle, engines_from, device, as_json)
         return
     options = replace(
@@ -224,13 +234,14 @@ def _refit(path: Path, engines_from: Path | None, device: int, as_json: bool) ->
         click.echo(f"left      {name}: {why}")
 
 
-def _refuse_build_options(context: click.Context) -> None:
-    """An engine keeps what it was built with: an option that asks for something else must not be passed over."""
-    mine = ("bundle", "refit", "engines_from", "device", "as_json", "check", "targets")
+def _refuse_others(context: click.Context, taken: tuple[str, ...], mode: str, why: str) -> None:
+    """An option that a mode has no use for asks for something else: it must not be passed over."""
     for name in context.params:
-        if name not in mine and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if name in (*taken, "bundle", "check", "refit", "as_json"):
+            continue
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             option = next(p.opts[0] for p in context.command.params if p.name == name)
-            raise click.UsageError(f"{option} does not go with --refit: the engine keeps what it was built with")
+            raise click.UsageError(f"{option} does not go with {mode}: {why}")
 
 
 @contextlib.contextmanager

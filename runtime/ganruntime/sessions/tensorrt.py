@@ -49,6 +49,7 @@ class TensorRTSession(Session):
     _resources: contextlib.ExitStack | None = None
     _loaded: LoadedEngine | None = None
     _streams: Streams | None = None
+    _failed = False
     _lanes: tuple[Lane, ...] = ()
 
     def __init__(
@@ -241,6 +242,9 @@ class TensorRTSession(Session):
                 call.put(inputs, streams)
             while under_way:
                 yield _taken(*under_way.popleft())
+        except BackendError:
+            self._failed = True
+            raise
         finally:
             if under_way:
                 self._drain()
@@ -337,11 +341,16 @@ class TensorRTSession(Session):
         """Frees graphs, contexts, memory, events and streams, in that order; the engine with its last session."""
         if self._resources is None:
             return
-        use_gpu(self.gpu.index)
-        self._drain()
         resources, self._resources = self._resources, None
-        self._streams, self._lanes, self._loaded = None, (), None
-        resources.close()
+        # After an error of a kernel CUDA answers every call with it, and it was told already.
+        told = contextlib.suppress(BackendError) if self._failed else contextlib.nullcontext()
+        try:
+            with told, resources:
+                with told:
+                    use_gpu(self.gpu.index)
+                self._drain()
+        finally:
+            self._streams, self._lanes, self._loaded = None, (), None
 
     def __del__(self) -> None:
         # A session that nobody closed must not keep the GPU's memory for as long as the process lives.

@@ -15,6 +15,12 @@ from typing import Any
 from cuda_double_device import Work
 from imaginary_machine import FakeGpu, Machine
 
+# What a session calls in the middle of its work and at its end. After an error of a kernel they all end in that error.
+AFTER_A_FAULT = {
+    "cudaSetDevice", "cudaStreamSynchronize", "cudaEventSynchronize", "cudaFree", "cudaFreeHost", "cudaEventDestroy",
+    "cudaStreamDestroy", "cudaGraphExecDestroy",
+}  # fmt: skip
+
 
 def cuda_runtime(machine: Machine) -> types.ModuleType:
     module = types.ModuleType("cuda.bindings.runtime")
@@ -199,6 +205,8 @@ def cuda_runtime(machine: Machine) -> types.ModuleType:
         @functools.wraps(function)
         def call(*arguments: Any) -> Any:
             with device.lock:
+                if machine.gpu_is_lost and function.__name__ in AFTER_A_FAULT:
+                    return (cudaError_t.cudaErrorIllegalAddress,)
                 return function(*arguments)
 
         return call

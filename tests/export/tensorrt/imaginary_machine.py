@@ -53,6 +53,7 @@ class Machine:
     pinnable_bytes: int | None = None  # the most that one piece of pinned memory may have
     execute_fails: bool = False
     launch_fails: bool = False  # of CUDA graphs
+    gpu_is_lost: bool = False  # an error of a kernel: every later call ends in it
     kernels_fail: bool = False  # which shows when the host waits for them
     at_step: Callable[[int], None] | None = None  # called at each step of a build, on the builder's thread
     step_code: str = ""  # the same for a machine in another process: Python code, which may use `step` and `say`
