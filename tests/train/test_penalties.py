@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gantrain.penalties.interpolates import factors, slope_penalty
+from gantrain.penalties.path_length import DECAY, directions, path_penalty
 from gantrain.penalties.weight_clipping import clip_weights
 from gantrain.penalties.zero_centred import squared_gradient
 
@@ -64,3 +65,22 @@ def test_clipping_keeps_small_weights_and_statistics() -> None:
     torch.testing.assert_close(network[0].weight.detach(), before.clamp(-0.2, 0.2))
     assert network[1].weight.max() <= 0.2
     assert network[1].running_mean.eq(9.0).all()
+
+
+def test_the_path_penalty_of_a_linear_generator_is_known() -> None:
+    """Images = A·(sum of the layers' styles): Jᵀy is Aᵀy in every layer, and the mean starts its way to its length."""
+    a = torch.randn(2 * 3 * 3, 5, dtype=torch.float64)
+    styles = torch.randn(4, 2, 5, dtype=torch.float64, requires_grad=True)
+    images = (styles.sum(1) @ a.T).reshape(4, 2, 3, 3)
+    y = torch.randn(4, 2, 3, 3, dtype=torch.float64)
+    mean = torch.tensor(0.5, dtype=torch.float64)
+    lengths = (y.flatten(1) @ a).square().sum(1).sqrt()
+    after = 0.5 + DECAY * (lengths.mean() - 0.5)
+    torch.testing.assert_close(path_penalty(images, styles, y, mean), (lengths - after).square().mean())
+    torch.testing.assert_close(mean, after)
+
+
+def test_path_directions_are_functions_of_seed_and_position_of_unit_size_a_pixel() -> None:
+    y = directions(1, 10, 6, (3, 8, 8))
+    assert np.array_equal(y[2:], directions(1, 12, 4, (3, 8, 8)))
+    assert np.square(directions(0, 0, 200, (1, 8, 8))).sum((1, 2, 3)).mean() == pytest.approx(1.0, abs=0.05)

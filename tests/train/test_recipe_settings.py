@@ -29,7 +29,8 @@ def test_a_recipe_builds_networks_that_fit_each_other(name: str) -> None:
             generator = network_from_record(recipe.generator(settings, data))
             discriminator = network_from_record(recipe.discriminator(settings, data.packed(settings.pack)))
         z, labels = torch.randn(2, settings.z_size, device="meta"), tuple(label.to("meta") for label in labels)
-        samples = generator(z, *labels)
+        given = [torch.zeros(2, *t.shape, device="meta") for t in generator.input_tensors()[1 + len(labels) :]]
+        samples = generator(z, *labels, *given)
         assert samples.shape == ((2, 3, settings.size, settings.size) if recipe.kind == "image" else (2, 5))
         pairs = torch.zeros(2, *(settings.pack * n if i == 0 else n for i, n in enumerate(samples.shape[1:])))
         assert discriminator(pairs.to("meta"), *labels).shape == (2,)

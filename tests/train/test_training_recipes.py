@@ -110,6 +110,9 @@ def first_losses(tmp_path: Path, recipe: str, changes: dict[str, Any], steps: in
         ("dcgan", {"colour": 0.0}),
         ("dcgan", {"cutout": 0.0}),
         ("sngan", {"discriminator": "own"}),
+        ("stylegan2", {"mixing": 0.0}),
+        ("stylegan2", {"path_length": 0.0}),
+        ("progressive", {"stage_images": 0}),
     ],
 )
 def test_every_part_changes_the_training(tmp_path: Path, recipe: str, changes: dict[str, Any]) -> None:
@@ -160,6 +163,8 @@ def test_r1_at_the_first_step_is_what_the_formula_says(tmp_path: Path) -> None:
         ("lsgan", "digits", {"decay_start": 5, "decay_end": 5}, "before it starts"),
         ("lsgan", "digits", {"ada_target": 0.6}, "nothing to augment"),
         ("dcgan", "digits", {"label": "digit"}, "takes no labels"),
+        ("dcgan", "digits", {"mixing": 0.5}, "no styles"),
+        ("dcgan", "digits", {"stage_images": 10}, "do not grow"),
         ("cgan", "digits", {"label": "colour"}, "no such labels"),
         ("cgan", "faces", {}, "which labels"),
     ],

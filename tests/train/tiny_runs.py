@@ -70,9 +70,14 @@ TINY_RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "lsgan": ("digits", TINY),
     "mlp": ("digits", TINY_MLP),
     "painter": ("curves", _TINY_VECTORS | {"width": 8}),
+    # At 8 px the one fade is over 16 images, steps 3 and 4: the runs stop in the middle of it.
+    "progressive": ("digits", _SMALL | {"size": 8, "stage_images": 16, "discriminator_steps": 1}),
     "r3gan": ("digits", _SMALL),
     "sngan": ("digits", TINY | {"max_width": 8, "discriminator_steps": 2, "discriminator": "vit"}),
     "sngan-projection": ("digits", TINY | {"max_width": 8, "discriminator_steps": 2}),
+    "stylegan2": ("digits", _SMALL | {
+        "size": 8, "w_size": 6, "penalty_every": 2, "path_every": 2, "shift": 1, "ada_target": 0.6, "ada_images": 100.0,
+    }),
     "toy": ("ring", _TINY_TOY | {"pack": 2, "penalty_every": 2, "decay_start": 2, "decay_end": 20}),
     "wgan": ("digits", TINY | {"discriminator_steps": 2}),
     "wgan-gp": ("digits", TINY | {"discriminator_steps": 2}),

@@ -52,9 +52,10 @@ class Batches:
             return real, ()
         return real, (torch.from_numpy(self._data.labels[self._label][places]).to(self._device),)
 
-    def latents(self, first: int) -> Tensor:
-        """The latents of generated samples `first` … : float32 [batch, *latent.shape]."""
-        drawn = latents(self._latent, self._latent_seed, first, self._count)
+    def latents(self, first: int, use: str = "") -> Tensor:
+        """The latents of generated samples `first` … : float32 [batch, *latent.shape]; others for each `use`."""
+        seed = stream_of(f"{self._latent_seed} {use}") if use else self._latent_seed
+        drawn = latents(self._latent, seed, first, self._count)
         return torch.from_numpy(drawn).to(self._device)
 
 

@@ -19,16 +19,20 @@ from torch import Tensor, nn
 
 from ganruntime.errors import InputError, TrainingError
 from gantrain.batches import Batches
+from gantrain.drawing import Drawing
 from gantrain.ema import decay_per_step, update_average
 from gantrain.objectives import objective_from_name
 from gantrain.optimisers import gradient_norm, set_rate
 from gantrain.penalties.interpolates import factors, slope_penalty
+from gantrain.penalties.path_length import PATH_LENGTH, directions, path_penalty
 from gantrain.penalties.weight_clipping import clip_weights
 from gantrain.penalties.zero_centred import squared_gradient
 from gantrain.plan import Plan, Source, new_plan, resumed_plan
 from gantrain.progress import StepReport
+from gantrain.recipes.training_settings import ImageSettings
 from gantrain.run_folder import checkpoint_of, locked, log, log_of, sample_of, truncate_log, write_run, write_sheet
 from gantrain.schedules.decay import rate_factor
+from gantrain.schedules.growth import Growth
 from gantrain.sheets import sheet_of
 from gantrain.start import create_run, fresh_state, generator_record, spec_of
 from gantrain.stop_signals import StopSignals, TrainingStopped
@@ -112,7 +116,7 @@ def _train(
     objective = objective_from_name(s.objective)
     generator, discriminator = state.generator, state.discriminator
     batches = Batches(plan, spec_of(plan, state).inputs[0])
-    view = View(plan, state)
+    draw, view, grow = Drawing(plan, generator, batches), View(plan, state), Growth(plan, state)
     started, reported = time.perf_counter() - state.seconds, (time.perf_counter(), state.step)
     saved_step = state.step
 
@@ -127,9 +131,9 @@ def _train(
                 d_step = state.step * s.discriminator_steps + k
                 first = d_step * s.batch
                 real, labels = batches.real(first)  # [N, C, H, W] or [N, length]; of a conditional recipe [N] as well
-                z = batches.latents(first)  # [N, z_size]
+                grow(first)
                 with torch.set_grad_enabled(k == s.discriminator_steps - 1):  # the last batch also serves G
-                    fake = generator(z, *labels)  # as real; a real and a generated sample of a pair share the label
+                    fake = draw(first, labels)  # as real; a real and a generated sample of a pair share the label
                 shown_real, shown_fake = view(real, first, "real"), view(fake.detach(), first, "fake")
                 penalise = d_step % s.penalty_every == 0
                 shown_real.requires_grad_(penalise and s.r1 > 0)
@@ -158,8 +162,15 @@ def _train(
             judged = discriminator(view(fake, first, "generator"), *labels)
             rivals = discriminator(shown_real, *labels).detach() if objective.relative else None
             loss_g = objective.generator_loss(judged, rivals)
+            paid = loss_g
+            if isinstance(s, ImageSettings) and s.path_length and state.step % s.path_every == 0:
+                styles = draw.styles(first, labels)  # [N, layers, w_size]
+                images = draw.images(styles, first)  # [N, C, H, W]
+                y = torch.from_numpy(directions(seed, first, s.batch, images.shape[1:])).to(device)
+                weight = s.path_every * s.path_length
+                paid = paid + weight * path_penalty(images, styles, y, state.extras[PATH_LENGTH])
             state.generator_optimiser.zero_grad()
-            loss_g.backward()  # type: ignore[no-untyped-call]
+            paid.backward()  # type: ignore[no-untyped-call]
             state.generator_optimiser.step()
             discriminator.requires_grad_(True)
             gradient_g = gradient_norm(generator) if to_log else None

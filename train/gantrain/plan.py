@@ -213,6 +213,20 @@ def _check_together(recipe: Recipe, s: TrainingSettings, data: Source) -> None:
         )
     if s.decay_end and s.decay_end <= s.decay_start:
         raise InputError("the learning rates' decay ends before it starts", got=f"{s.decay_start} to {s.decay_end}")
+    if isinstance(s, ImageSettings) and not recipe.styles and (s.mixing or s.path_length):
+        raise InputError(
+            f"the generator of recipe {recipe.name!r} has no styles",
+            got=f"mixing={s.mixing:g}, path_length={s.path_length:g}",
+            expected="0 and 0",
+        )
+    if isinstance(s, ImageSettings) and s.stage_images and (not recipe.grows or s.discriminator != "own"):
+        raise InputError(
+            f"the networks of recipe {recipe.name!r} do not grow"
+            if not recipe.grows
+            else f"discriminator {s.discriminator!r} does not grow",
+            got=f"stage_images={s.stage_images}",
+            expected="0",
+        )
     if isinstance(s, ImageSettings) and s.ada_target and not (s.shift or s.colour or s.cutout):
         raise InputError(
             "ADA has nothing to augment with", got=f"ada_target={s.ada_target:g}", remedy="--set shift=4, or colour=1"

@@ -13,9 +13,11 @@ from gantrain.checkpoint import spec_from_generator
 from gantrain.ema import averaged_copy
 from gantrain.networks import NetworkRecord, network_from_record
 from gantrain.optimisers import optimiser_of
+from gantrain.penalties.path_length import PATH_LENGTH
 from gantrain.plan import Plan
 from gantrain.recipes.training_settings import ImageSettings
 from gantrain.run_folder import LOG_FILE, SAMPLES_FOLDER, checkpoint_of, sample_of, write_run, write_sheet, writing
+from gantrain.schedules.growth import Growth
 from gantrain.sheets import sheet_of
 from gantrain.training_state import TrainingState, save_state
 from gantrain.view import ADA
@@ -32,10 +34,12 @@ def fresh_state(plan: Plan) -> TrainingState:
         for record in (generator_record(plan), discriminator_record(plan))
     ]
     generator, discriminator = networks
-    extras = {}
+    extras: dict[str, torch.Tensor] = {}
     if isinstance(s, ImageSettings) and s.ada_target:
         extras[ADA] = Controller(s.ada_target, s.ada_images).state
-    return TrainingState(
+    if isinstance(s, ImageSettings) and s.path_length:
+        extras[PATH_LENGTH] = torch.zeros((), device=plan.device)
+    state = TrainingState(
         generator=generator,
         discriminator=discriminator,
         average=averaged_copy(generator),
@@ -43,6 +47,8 @@ def fresh_state(plan: Plan) -> TrainingState:
         discriminator_optimiser=optimiser_of(discriminator, s, s.discriminator_lr),
         extras=extras,
     )
+    Growth(plan, state)(0)
+    return state
 
 
 def generator_record(plan: Plan) -> NetworkRecord:

@@ -33,6 +33,7 @@ from gantrain.checkpoint import (
     write_tensors,
 )
 from gantrain.networks import NetworkRecord
+from gantrain.networks.progan import Growing
 from gantrain.optimisers import MOMENTS
 
 SCHEMA_VERSION = 1
@@ -115,7 +116,9 @@ def load_state(path: Path, state: TrainingState) -> None:
         per_parameter: dict[int, dict[str, Tensor]] = {}
         for i, (parameter_name, parameter) in enumerate(network.named_parameters()):
             prefix = f"{name}/{parameter_name}/"
-            if state.step > 0:
+            # Layers that have not grown yet were never stepped: such an optimiser keeps nothing of them.
+            rests = isinstance(network, Growing) and not any(key.startswith(prefix) for key in moments)
+            if state.step > 0 and not rests:
                 expected[prefix + "step"] = torch.zeros((), dtype=torch.float32)
                 expected |= {prefix + moment: parameter for moment in MOMENTS[type(optimiser)]}
             per_parameter[i] = {
@@ -130,7 +133,8 @@ def load_state(path: Path, state: TrainingState) -> None:
         )
         if state.step > 0:
             groups = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": per_parameter, "param_groups": groups})
+            kept = {i: values for i, values in per_parameter.items() if values}
+            optimiser.load_state_dict({"state": kept, "param_groups": groups})
     if state.extras:
         extras = read_tensors(inner / EXTRAS_FILE)
         check_tensors(extras, state.extras, f"{inner / EXTRAS_FILE} is of other parts")

@@ -67,6 +67,8 @@ class Recipe:
         presets: named changes of the defaults.
         kind: of the data that it trains on.
         conditional: whether both networks take the data's labels.
+        styles: whether the generator is a StyleGAN2, which style mixing and path length need.
+        grows: whether both networks grow (`gantrain.networks.progan.Growing`).
     """
 
     name: str
@@ -77,6 +79,8 @@ class Recipe:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     kind: Literal["image", "vector"] = "image"
     conditional: bool = False
+    styles: bool = False
+    grows: bool = False
 
 
 def recipe_from_name(name: str) -> Recipe:

@@ -71,3 +71,9 @@ class ImageSettings(TrainingSettings):
         least=0.0, most=0.99,
     )  # fmt: skip
     ada_images: float = setting(100_000.0, "ADA: images in which the probability can go from 0 to 1", least=1.0)
+    mixing: float = setting(0.0, "StyleGAN: share of the images with the styles of two latents", least=0.0, most=1.0)
+    path_length: float = setting(0.0, "StyleGAN2: weight of the path-length regularisation", least=0.0)
+    path_every: int = setting(4, "path length in every n-th generator step, n times as heavy", least=1, most=1000)
+    stage_images: int = setting(
+        0, "progressive growing: real images at each size, and as many in each fade; 0 for none", least=0
+    )

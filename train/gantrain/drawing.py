@@ -1,0 +1,61 @@
+"""What the loop draws from a generator: plainly from z and labels, or by way of styles, mixed and with fresh noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ganruntime.noise import latents, stream_of, uniform
+from gantrain.batches import Batches
+from gantrain.networks.stylegan2 import Stylegan2Generator
+from gantrain.plan import Plan
+from gantrain.recipes.training_settings import ImageSettings
+
+_MIXING = stream_of("gantrain.drawing mixing")
+
+
+class Drawing:
+    """Generated samples for training, functions of (seed, position) and the generator's weights.
+
+    Style mixing: Karras, Laine and Aila, "A Style-Based Generator Architecture for GANs", 2018 (arXiv:1812.04948),
+    section 3.1. With the probability `mixing` an image has the styles of one w up to a layer, and of another after it.
+    """
+
+    def __init__(self, plan: Plan, generator: nn.Module, batches: Batches) -> None:
+        s = plan.settings
+        self._generator, self._batches, self._device = generator, batches, plan.device
+        self._count, self._seed = s.batch, plan.record.seed
+        self._mixing = s.mixing if isinstance(s, ImageSettings) else 0.0
+
+    def __call__(self, first: int, labels: tuple[Tensor, ...]) -> Tensor:
+        """Samples `first` … : images [batch, C, H, W] or vectors [batch, length]."""
+        if not isinstance(self._generator, Stylegan2Generator):
+            samples: Tensor = self._generator(self._batches.latents(first), *labels)
+            return samples
+        return self.images(self.styles(first, labels), first)
+
+    def styles(self, first: int, labels: tuple[Tensor, ...]) -> Tensor:
+        """[batch, style_layers, w_size] of a StyleGAN2; its mean of w is brought up to date."""
+        generator = self._stylegan2()
+        w = generator.mapping(self._batches.latents(first), *labels)
+        generator.update_w_avg(w)
+        if not self._mixing:
+            return generator.styles(w)
+        other = generator.mapping(self._batches.latents(first, "mixed"), *labels)
+        u = (uniform(self._seed, first, self._count, 2, stream=_MIXING).astype(np.float64) + 1.0) / 2.0  # [N, 2]
+        layers = generator.style_layers
+        # A crossover from 1 to layers - 1, so that both have a say; `layers` where the image is not mixed.
+        places = np.where(u[:, 0] < self._mixing, 1 + (u[:, 1] * (layers - 1)).astype(np.int64), layers)
+        return generator.mixed_styles(w, other, torch.from_numpy(places).to(self._device))
+
+    def images(self, styles: Tensor, first: int) -> Tensor:
+        """The images [batch, C, H, W] of a StyleGAN2's styles, with noise of their own."""
+        generator = self._stylegan2()
+        seed = stream_of(f"gantrain.drawing noise of seed {self._seed}")  # not that which the user will generate with
+        drawn = (latents(t, seed, first, self._count) for t in generator.noise_tensors())
+        return generator.synthesis(styles, [torch.from_numpy(noise).to(self._device) for noise in drawn])
+
+    def _stylegan2(self) -> Stylegan2Generator:
+        assert isinstance(self._generator, Stylegan2Generator)
+        return self._generator
