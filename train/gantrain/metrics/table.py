@@ -35,7 +35,8 @@ class Figure:
 
     name: of the number, without the feature space.
     features: the feature space; a figure in another one is another figure.
-    better: `higher`, `lower`, or `near 1`.
+    better: `higher`, `lower`, `near 1` or `near 0.5`.
+    samples: how many real and how many generated samples it was computed from.
     parts: what it is the mean of, or what it counts, by name; may be empty.
     """
 
@@ -43,6 +44,7 @@ class Figure:
     value: float
     features: str
     better: str
+    samples: tuple[int, int]
     parts: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -74,6 +76,18 @@ class Evidence:
     held_out_pixels: Float32 | None = None
     fake_pixels: Float32 | None = None
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Real and generated samples."""
+        return len(self.real.features), len(self.fake.features)
+
+    @property
+    def in_equal_numbers(self) -> tuple[Float32, Float32]:
+        """The features of as many real samples as generated ones, the first of either: neighbourhoods shrink as samples
+        are more, so that recall and coverage would rise with the number of generated samples alone."""
+        count = min(self.counts)
+        return self.real.features[:count], self.fake.features[:count]
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -84,26 +98,28 @@ class Metric:
 
 
 def _fid(e: Evidence) -> list[Figure]:
-    return [Figure("fid", frechet_distance(e.real.features, e.fake.features), e.space, "lower")]
+    return [Figure("fid", frechet_distance(e.real.features, e.fake.features), e.space, "lower", e.counts)]
 
 
 def _kid(e: Evidence) -> list[Figure]:
-    return [Figure("kid", kernel_distance(e.real.features, e.fake.features), e.space, "lower")]
+    return [Figure("kid", kernel_distance(e.real.features, e.fake.features), e.space, "lower", e.counts)]
 
 
 def _precision_recall(e: Evidence) -> list[Figure]:
-    found = precision_recall(e.real.features, e.fake.features)
+    real, fake = e.in_equal_numbers
+    found, counts = precision_recall(real, fake), (len(real), len(fake))
     return [
-        Figure("precision", found.precision, e.space, "higher"),
-        Figure("recall", found.recall, e.space, "higher"),
+        Figure("precision", found.precision, e.space, "higher", counts),
+        Figure("recall", found.recall, e.space, "higher", counts),
     ]
 
 
 def _density_coverage(e: Evidence) -> list[Figure]:
-    found = density_coverage(e.real.features, e.fake.features)
+    real, fake = e.in_equal_numbers
+    found, counts = density_coverage(real, fake), (len(real), len(fake))
     return [
-        Figure("density", found.density, e.space, "near 1"),
-        Figure("coverage", found.coverage, e.space, "higher"),
+        Figure("density", found.density, e.space, "near 1", counts),
+        Figure("coverage", found.coverage, e.space, "higher", counts),
     ]
 
 
@@ -116,18 +132,20 @@ def _require_judge(e: Evidence) -> None:
         )
 
 
-def _mean(name: str, parts: dict[str, float], e: Evidence, better: str) -> Figure:
+def _mean(name: str, parts: dict[str, float], e: Evidence, better: str, counts: tuple[int, int]) -> Figure:
     """The mean over attributes, and each of them where there is more than one."""
-    return Figure(name, float(np.mean(list(parts.values()))), e.space, better, parts if len(parts) > 1 else {})
+    mean = float(np.mean(list(parts.values())))
+    return Figure(name, mean, e.space, better, counts, parts if len(parts) > 1 else {})
 
 
 def _entropy(e: Evidence) -> list[Figure]:
     _require_judge(e)
     found = {name: classifier_entropy(p) for name, p in e.fake.probabilities.items()}
+    counts = 0, len(e.fake.features)
     return [
-        _mean("inception_score", {name: f.inception_score for name, f in found.items()}, e, "higher"),
-        _mean("quality", {name: f.quality for name, f in found.items()}, e, "higher"),
-        _mean("diversity", {name: f.diversity for name, f in found.items()}, e, "higher"),
+        _mean("inception_score", {name: f.inception_score for name, f in found.items()}, e, "higher", counts),
+        _mean("quality", {name: f.quality for name, f in found.items()}, e, "higher", counts),
+        _mean("diversity", {name: f.diversity for name, f in found.items()}, e, "higher", counts),
     ]
 
 
@@ -138,8 +156,8 @@ def _mode_dropping(e: Evidence) -> list[Figure]:
     }
     dropped = {f"{name}={e.classes[name][k]}": f.generated[k] for name, f in found.items() for k in f.dropped}
     return [
-        Figure("dropped_classes", float(len(dropped)), e.space, "lower", dropped),
-        _mean("class_distance", {name: f.distance for name, f in found.items()}, e, "lower"),
+        Figure("dropped_classes", float(len(dropped)), e.space, "lower", e.counts, dropped),
+        _mean("class_distance", {name: f.distance for name, f in found.items()}, e, "lower", e.counts),
     ]
 
 
@@ -149,7 +167,7 @@ def _conditional(e: Evidence) -> list[Figure]:
     if not asked:
         raise NotApplicable("the generator is not asked for a class that the judge tells")
     parts = {name: conditional_accuracy(e.fake.probabilities[name], values) for name, values in asked.items()}
-    return [_mean("conditional_accuracy", parts, e, "higher")]
+    return [_mean("conditional_accuracy", parts, e, "higher", (0, len(e.fake.features)))]
 
 
 def memorisation_of(e: Evidence) -> Memorisation:
@@ -164,9 +182,11 @@ def memorisation_of(e: Evidence) -> Memorisation:
 
 def _memorisation(e: Evidence) -> list[Figure]:
     found = memorisation_of(e)
+    assert e.train_pixels is not None and e.fake_pixels is not None  # noqa: PT018
+    counts = len(e.train_pixels), len(e.fake_pixels)
     return [
-        Figure("neighbour_ratio", found.ratio, Pixels.name, "near 1"),
-        Figure("nearer_to_train", found.nearer_to_train, Pixels.name, "near 0.5"),
+        Figure("neighbour_ratio", found.ratio, Pixels.name, "near 1", counts),
+        Figure("nearer_to_train", found.nearer_to_train, Pixels.name, "near 0.5", counts),
     ]
 
 
@@ -174,10 +194,11 @@ def _modes(e: Evidence) -> list[Figure]:
     if not isinstance(e.toy, GaussianMixture):
         raise NotApplicable("modes can be counted for the toys ring and grid alone")
     found = modes_found(e.fake.features, e.toy)
+    counts = 0, len(e.fake.features)
     return [
-        Figure("modes_found", float(found.found), e.space, "higher", {"modes": float(found.modes)}),
-        Figure("high_quality", found.high_quality, e.space, "higher"),
-        Figure("mode_distance", found.distance, e.space, "lower"),
+        Figure("modes_found", float(found.found), e.space, "higher", counts, {"modes": float(found.modes)}),
+        Figure("high_quality", found.high_quality, e.space, "higher", counts),
+        Figure("mode_distance", found.distance, e.space, "lower", counts),
     ]
 
 
@@ -185,10 +206,11 @@ def _curves(e: Evidence) -> list[Figure]:
     if not isinstance(e.toy, Curves):
         raise NotApplicable("curves can be fitted for the toy curves alone")
     found = curve_fit(e.fake.features, e.toy)
+    counts = 0, len(e.fake.features)
     return [
-        Figure("on_curve", found.on_curve, e.space, "higher"),
-        Figure("curve_residual", found.residual, e.space, "lower"),
-        Figure("opening_distance", found.distance, e.space, "lower"),
+        Figure("on_curve", found.on_curve, e.space, "higher", counts),
+        Figure("curve_residual", found.residual, e.space, "lower", counts),
+        Figure("opening_distance", found.distance, e.space, "lower", counts),
     ]
 
 
