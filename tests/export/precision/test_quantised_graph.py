@@ -172,7 +172,7 @@ def test_a_pair_before_relu_and_moves_of_data_changes_no_bit(symmetric: bool) ->
     inputs = {"x": weights(3, 9, 3, 6, 6)}
     whole = onnx.load_model_from_string(quantised(graph, inputs, symmetric=symmetric))
     by_output = {n.output[0]: n for n in whole.graph.node}
-    assert by_output["d"].input[0] == "c_dequantised"
+    assert by_output["d"].input[0] == "c_as_r_dequantised"
     without = onnx.ModelProto()
     without.CopyFrom(whole)
     next(n for n in without.graph.node if n.output[0] == "d").input[0] = "c"
