@@ -17,6 +17,7 @@ from ganexport.proof_sizes import proofs_of
 from ganruntime import noise
 from ganruntime.buckets import DEFAULT_BUCKETS
 from ganruntime.bundle import Bundle, Variant, Verdict
+from ganruntime.choice import BY_NAME
 from ganruntime.errors import BackendError, InputError, MissingDependencyError
 from ganruntime.generator import Generator
 from ganruntime.images import uint8_from_output
@@ -27,6 +28,7 @@ from ganruntime.sizes import size_text
 from ganruntime.spec import Latent, Noise
 
 Progress = Callable[[int], None]
+GRAPH_BACKENDS = ("onnxruntime", "openvino", BY_NAME)
 _HALF_PRECISIONS = ("fp16", "bf16")
 _PIXEL_BATCH = (64,)
 
@@ -76,7 +78,7 @@ def verify_bundle(
 
     Args:
         device: where graphs run: `cpu`, `cuda` or `cuda:N`. Engines run on the GPU that they were built for.
-        backend: what runs the graphs: `onnxruntime` or `openvino`, which runs no engines. A verdict is of one backend
+        backend: what runs the graphs: one of `GRAPH_BACKENDS`; `openvino` runs no engines. A verdict is of one backend
             on one device, and leaves those of others as they are.
         variants: names; by default every variant that can run here. One that was named and cannot run is an error.
         latents: how many fresh latents to compare where a `reference` is given; the golden samples are run whole.
@@ -151,14 +153,18 @@ def open_session(
     A half graph for which ONNX Runtime has no kernels on this CPU is evaluated by its definition, where onnx is
     installed; its backend is then `reference`.
     """
-    if backend not in ("onnxruntime", "openvino"):
-        raise InputError(f"{backend!r} runs no graphs", expected="onnxruntime or openvino")
+    if backend not in GRAPH_BACKENDS:
+        raise InputError(f"{backend!r} runs no graphs", expected=" or ".join(GRAPH_BACKENDS))
     if backend == "openvino" and variant.format != "onnx":
         raise BackendError("OpenVINO runs no engines", got=variant.name)
     if variant.format == "onnx":
         graph, where = bundle.graph(variant), str(bundle.path / variant.file)
         if backend == "openvino":
             return OpenVinoSession(bundle.spec, variant, graph, device=device, buckets=buckets, where=where)
+        if backend == BY_NAME:
+            from ganruntime.sessions.onnxruntime_tensorrt import OnnxRuntimeTensorRTSession
+
+            return OnnxRuntimeTensorRTSession(bundle.spec, variant, graph, device=device, buckets=buckets, where=where)
         try:
             return OnnxRuntimeSession(bundle.spec, variant, graph, device=device, buckets=buckets, where=where)
         except BackendError:

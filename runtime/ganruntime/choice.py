@@ -23,16 +23,20 @@ from typing import Any
 from ganruntime.buckets import DEFAULT_BUCKETS, checked_buckets
 from ganruntime.bundle import Bundle, Variant
 from ganruntime.errors import BackendError, InputError, MissingDependencyError
+from ganruntime.machine import backend_version
 from ganruntime.sessions.base import Session
 from ganruntime.sessions.devices import gpu_count, parse_device
 from ganruntime.tuning import Asked, Tuned, tuned_for
 
-# In the order of preference; `auto` goes down it.
-BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt")
-_KINDS = {"onnxruntime": ("cpu", "cuda"), "openvino": ("cpu",), "tensorrt": ("cuda",)}
+# In the order of preference; `auto` goes down it, to the last but one: onnxruntime-tensorrt builds engines at its first
+# load, for minutes, and is taken by name or by a tuning.
+BACKENDS = ("auto", "onnxruntime", "openvino", "tensorrt", "onnxruntime-tensorrt")
+BY_NAME = "onnxruntime-tensorrt"
+_KINDS = {"onnxruntime": ("cpu", "cuda"), "openvino": ("cpu",), "tensorrt": ("cuda",), BY_NAME: ("cuda",)}
 # What can be set of a backend on the CPU.
 SETTINGS = {"onnxruntime": ("threads",), "openvino": ("threads", "streams")}
 _EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino", "tensorrt": "trt"}
+_MODULES = {BY_NAME: ("onnxruntime", "tensorrt")}
 
 
 @dataclass(frozen=True)
@@ -140,14 +144,18 @@ def candidates(bundle: Bundle, format: str, precision: str, backend: str | None 
 
 
 def installed(backend: str) -> bool:
-    """Whether a backend's module can be found; it is not imported."""
-    if backend in sys.modules:
-        return sys.modules[backend] is not None
-    return find_spec(backend) is not None
+    """Whether a backend's modules can be found; they are not imported."""
+    return all(_is_found(module) for module in _MODULES.get(backend, (backend,)))
+
+
+def _is_found(module: str) -> bool:
+    if module in sys.modules:
+        return sys.modules[module] is not None
+    return find_spec(module) is not None
 
 
 def _device_of(backend: str) -> tuple[str, str]:
-    if backend == "tensorrt":
+    if backend in ("tensorrt", BY_NAME):
         return "cuda:0", "engines run on the GPU"
     if backend == "openvino":
         return "cpu", "OpenVINO runs on the CPU here"
@@ -170,7 +178,7 @@ def chosen_device(bundle: Bundle) -> tuple[str, str]:
 
 def _best_backend(bundle: Bundle, device: str, precision: str, device_why: str) -> Choice:
     kind, _ = parse_device(device)
-    able = [b for b in BACKENDS[1:] if kind in _KINDS[b]]
+    able = [b for b in BACKENDS[1:] if kind in _KINDS[b] and b != BY_NAME]
     here = [b for b in able if installed(b)]
     if not here:
         names = able if kind == "cpu" else ["onnxruntime-gpu", *able[1:]]
@@ -196,7 +204,7 @@ def _best_backend(bundle: Bundle, device: str, precision: str, device_why: str) 
             reasons.append(f"{backend} does not: {error.problem}")
             continue
         if _verified_there(bundle, backend, kind, variant.name):
-            reasons.insert(0, f"it was verified on {kind} by {backend}")
+            reasons.insert(0, f"it was verified on {kind} by {backend}{_other_version(variant, backend, kind)}")
         else:
             where = ", ".join(f"{v.backend} {v.device}" for v in variant.verdicts) or "nowhere"
             reasons.insert(0, f"the first installed that runs on {kind}; the variant was verified by: {where}")
@@ -211,6 +219,17 @@ def _verified_there(bundle: Bundle, backend: str, kind: str, precision: str) -> 
     except (BackendError, InputError):
         return False
     return any(v.passed and v.backend == backend and v.device.partition(":")[0] == kind for v in variant.verdicts)
+
+
+def _other_version(variant: Variant, backend: str, kind: str) -> str:
+    """A word on the version of the verdict, where another one is installed now."""
+    own = [v for v in variant.verdicts if v.passed and v.backend == backend and v.device.partition(":")[0] == kind]
+    try:
+        here = backend_version(backend)
+    except ImportError:
+        return ""
+    then = own[-1].versions.get(backend, here)
+    return "" if then == here else f" {then}, and {here} is here"
 
 
 def _variant_of(bundle: Bundle, backend: str, device: str, precision: str) -> Variant:
@@ -264,6 +283,10 @@ def opened_session(
         from ganruntime.sessions.openvino import OpenVinoSession
 
         return OpenVinoSession(bundle.spec, choice.variant, graph, streams=streams or 1, **common)
+    if choice.backend == BY_NAME:
+        from ganruntime.sessions.onnxruntime_tensorrt import OnnxRuntimeTensorRTSession
+
+        return OnnxRuntimeTensorRTSession(bundle.spec, choice.variant, graph, **common)
     from ganruntime.sessions.onnxruntime import OnnxRuntimeSession
 
     return OnnxRuntimeSession(bundle.spec, choice.variant, graph, **common)

@@ -62,6 +62,8 @@ def differences(then: Machine, now: Machine) -> list[str]:
 @functools.cache
 def backend_version(backend: str) -> str:
     """The version of a backend's module that is installed, by the installer's records, else by the module itself."""
+    if backend == "onnxruntime-tensorrt":
+        return f"{backend_version('onnxruntime')} with {backend_version('tensorrt')}"
     for distribution in _DISTRIBUTIONS[backend]:
         try:
             return metadata.version(distribution)

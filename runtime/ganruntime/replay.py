@@ -138,7 +138,7 @@ def replay(
     Args:
         bundle: by default the one that the run names.
         device, backend, precision, bucket: by default those of the record.
-        threads: compute threads on the CPU; they do not change what comes out.
+        threads: compute threads on the CPU; of most networks they change nothing (docs/embedding.md, "Equality").
         inputs: {input: file, or its folder}, where the files that it was given lie now; by default where they lay.
 
     Raises:

@@ -77,6 +77,16 @@ def test_a_device_is_never_changed_to_suit_a_backend(machine: Any, tmp_path: Pat
     assert choose(bundle, "cpu", "auto", "auto").backend == "openvino"
 
 
+def test_a_verdict_of_another_version_counts_and_is_told(
+    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine("onnxruntime")
+    monkeypatch.setattr(module, "backend_version", lambda backend: "1.31.1")
+    for then, why in (("1.20.0", "by onnxruntime 1.20.0, and 1.31.1 is here;"), ("1.31.1", "by onnxruntime;")):
+        bundle = bundle_with(tmp_path, replace(by_ort, versions={"onnxruntime": then}))
+        assert f"verified on cpu {why}" in choose(bundle, "cpu", "auto", "auto").backend_why
+
+
 def test_what_was_named_is_what_is_taken(machine: Any, tmp_path: Path) -> None:
     machine("onnxruntime", "openvino")
     bundle = bundle_with(tmp_path, by_openvino)

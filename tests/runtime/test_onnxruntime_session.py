@@ -11,13 +11,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from cuda_doubles import DriverDouble
 from small_bundles import small_model, small_spec
 
 import ganruntime
 from ganruntime import noise
 from ganruntime.bundle import Variant, bundle_changed, read_bundle
 from ganruntime.errors import BackendError, DeviceError, InputError, MissingDependencyError
-from ganruntime.sessions import onnxruntime as module
+from ganruntime.sessions import cuda_memory
+from ganruntime.sessions import onnxruntime_library as library
 from ganruntime.sessions.base import empty_outputs
 from ganruntime.sessions.onnxruntime import OnnxRuntimeSession, best_device, parse_device
 from ganruntime.spec import GeneratorSpec, Image, Latent, TensorSpec
@@ -235,13 +237,16 @@ def test_a_provider_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPa
     with pytest.raises(DeviceError, match=r"m\.onnx does not run on cuda:1"):
         open_session(device="cuda:1", where="m.onnx")
     assert double.entries == {"session.disable_cpu_ep_fallback": "1"}
-    assert double.asked == [("CUDAExecutionProvider", {"device_id": "1", "use_tf32": "0"})]
+    ((provider, options),) = double.asked
+    assert provider == "CUDAExecutionProvider"
+    assert (options["device_id"], options["use_tf32"]) == ("1", "0")
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("fp32", "0"), ("fp16", "0"), ("tf32", "1")])
 def test_fp32_is_fp32_on_a_gpu(monkeypatch: pytest.MonkeyPatch, precision: str, tf32: str) -> None:
     double = OrtDouble("works")
     monkeypatch.setitem(sys.modules, "onnxruntime", double)
+    monkeypatch.setattr(cuda_memory, "cuda_driver", DriverDouble)
     variant = Variant("v", precision, "onnx", "model.onnx")
     session = OnnxRuntimeSession(SPEC, variant, MODEL, device="cuda")
     assert session.device == "cuda:0"
@@ -260,7 +265,7 @@ def test_auto_says_what_it_took_and_why(
         monkeypatch.setitem(sys.modules, "onnxruntime", OrtDouble("works"))
     else:
         monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    monkeypatch.setattr(module, "gpu_count", lambda: gpus)
+    monkeypatch.setattr(library, "gpu_count", lambda: gpus)
     found, reason = best_device()
     assert found == device
     assert why in reason

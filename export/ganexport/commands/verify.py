@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     "--backend",
     default="onnxruntime",
     show_default=True,
-    type=click.Choice(["onnxruntime", "openvino"]),
+    type=click.Choice(["onnxruntime", "openvino", "onnxruntime-tensorrt"]),
     help="What runs the graphs; each has verdicts of its own.",
 )
 @click.option(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ganexport.gate import BATCHES, verdict_against_golden
 from ganexport.golden import GoldenSamples
 from ganruntime.bundle import Bundle, Variant, Verdict
-from ganruntime.choice import Choice, format_of, opened_session
+from ganruntime.choice import BY_NAME, Choice, format_of, opened_session
 from ganruntime.errors import BackendError, MissingDependencyError
 from ganruntime.machine import backend_version
 from ganruntime.sessions.devices import parse_device
@@ -76,7 +76,11 @@ def judged(
 
 
 def _is_current(verdict: Verdict, backend: str) -> bool:
-    return verdict.versions.get(backend) == backend_version(backend)
+    versions = verdict.versions
+    own = versions.get(backend)
+    if backend == BY_NAME:
+        own = f"{versions.get('onnxruntime')} with {versions.get('tensorrt')}"
+    return own == backend_version(backend)
 
 
 def _verified(bundle: Bundle, variant: Variant, backend: str, device: str, golden: GoldenSamples) -> Verdict | str:

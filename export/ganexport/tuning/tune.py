@@ -16,7 +16,7 @@ from ganexport.tuning.turns import Call, Time, times
 from ganruntime.buckets import DEFAULT_BUCKETS, checked_buckets
 from ganruntime.bundle import Bundle, Pick, Tuning, Variant, Verdict, bundle_changed
 from ganruntime.bundle.tuning import OBJECTIVES
-from ganruntime.choice import Choice, backends_of, choose, chosen_device, format_of, opened_session
+from ganruntime.choice import BY_NAME, Choice, backends_of, choose, chosen_device, format_of, opened_session
 from ganruntime.errors import BackendError, BundleIntegrityError, GanError, InputError, MissingDependencyError
 from ganruntime.machine import this_machine
 from ganruntime.sessions.base import Session, empty_outputs
@@ -142,7 +142,9 @@ def _asked(bundle: Bundle, settings: Settings, kind: str) -> list[tuple[Variant,
             raise BackendError(f"{name} does not run on {kind}", expected=" or ".join(able))
         if not able[name]:
             raise MissingDependencyError(f"the backend {name} is not installed", expected=name)
-    names = [name for name in able if name in settings.backends or (not settings.backends and able[name])]
+    # Of what builds engines for minutes at every load of other buckets, only by name.
+    usual = [name for name in able if able[name] and name != BY_NAME]
+    names = [name for name in able if name in settings.backends] or usual
     if not names:
         raise MissingDependencyError(f"no backend is installed that runs on {kind}", expected=" or ".join(able))
     # Those that a load takes by itself: it gives pixels only to those who ask (`ganruntime.heads`).

@@ -19,7 +19,7 @@ def parse_device(device: str) -> tuple[str, int]:
 
 def gpu_count() -> int:
     """GPUs that the NVIDIA driver shows to this process; 0 without a driver."""
-    driver = _cuda_driver()
+    driver = cuda_driver()
     count = ctypes.c_int(0)
     if driver is None or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
@@ -28,7 +28,7 @@ def gpu_count() -> int:
 
 def gpu_name(index: int) -> str:
     """The name of GPU `index` as the driver gives it, such as `NVIDIA H100 80GB HBM3`. Raises `DeviceError`."""
-    driver = _cuda_driver()
+    driver = cuda_driver()
     device, name = ctypes.c_int(0), ctypes.create_string_buffer(256)
     if (
         driver is None
@@ -41,7 +41,8 @@ def gpu_name(index: int) -> str:
     return name.value.decode(errors="replace")
 
 
-def _cuda_driver() -> ctypes.CDLL | None:
+def cuda_driver() -> ctypes.CDLL | None:
+    """The NVIDIA driver's library, ready for calls; None where there is none or it does not start."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
