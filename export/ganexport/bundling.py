@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ganexport.gate import BATCHES, LATENTS, PROOF_SEED, Finding, verdict_against_reference
+from ganexport.golden import LATENTS as GOLDEN_LATENTS
 from ganexport.golden import SEED, Evaluate, GoldenSamples, golden_from_reference
 from ganexport.graph import OPSET, evaluate_from_module, inference_copy, onnx_from_generator
 from ganexport.pixel_graph import pixel_graph_from_float
@@ -66,7 +67,7 @@ def bundle_from_source(
     Args:
         passes: graph passes, in the order in which they run; by default those that pay everywhere.
         uint8: also write the variant whose images leave the graph as pixels, where the generator draws images.
-        latents: how many the gate runs, in each batch size.
+        latents: how many the gate runs, in each batch size; where that is less than usual, of golden samples as well.
         keep_engines: carry the engines of a bundle at `path` over that can be refitted.
         say: told what is being done, and first what goes with the old weights of a bundle at `path`.
         progress: called with the number of images that the gate has just run.
@@ -114,7 +115,7 @@ def bundle_from_source(
             )
             pass_reports[pixel_variant.name] = [pixels[1]]
         say("writing the bundle")
-        golden = golden_from_reference(spec, evaluate)
+        golden = golden_from_reference(spec, evaluate, latents=min(GOLDEN_LATENTS, latents))
         draft.add(GRAPH_FILE, graph)
         draft.add(GOLDEN_FILE, golden.to_bytes())
         draft.golden = GoldenRecord(GOLDEN_FILE, SEED, golden.latents, reference)

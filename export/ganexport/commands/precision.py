@@ -19,7 +19,11 @@ _FLOORS = {"psnr": "psnr_db", "ssim": "ssim", "levels": "levels"}
 @click.command(name="precision")
 @click.argument("bundle", metavar="NAME.gan", type=click.Path(path_type=Path))
 @click.argument(
-    "rungs", metavar="RUNG...", nargs=-1, required=True, type=click.Choice(["fp16", "bf16", "int8", "int8-symmetric"])
+    "rungs",
+    metavar="RUNG...",
+    nargs=-1,
+    required=True,
+    type=click.Choice(["fp16", "bf16", "int8", "int8-symmetric", "fp32-cpu"]),
 )
 @click.option(
     "--floor",
@@ -62,7 +66,8 @@ def command(
 
     fp16 and bf16 are typed graphs in which norms, roots, large sums and the output head stay in fp32. int8 is explicit
     Q/DQ, calibrated over latents; layers that cost too much stay in fp32 until the floor is met. int8-symmetric has no
-    zero points, as TensorRT wants it, and keeps fewer layers under the same floor. Either all rungs that were asked for
+    zero points, as TensorRT wants it, and keeps fewer layers under the same floor. fp32-cpu is no lower precision but the
+    fp32 graph in forms that are faster with OpenVINO, within the bound of fp32; --floor does not concern it. Either all rungs that were asked for
     are added, or none. Needs no torch and no checkpoint.
 
     Where this CPU has no kernels for a type, a reference evaluation checks the numbers, and the verdict says so.
@@ -129,7 +134,7 @@ def _as_text(bundle: Path, made: list[NewVariant]) -> str:
 
     rows, notes = [], []
     for new in made:
-        for finding in new.findings:
+        for finding in new.findings if new.report["floors"] is not None else ():
             errors = finding.verdict.errors
             for prefix in sorted({k.removesuffix("mean_psnr_db") for k in errors if k.endswith("mean_psnr_db")}):
                 ssim = errors.get(prefix + "ssim")
@@ -161,6 +166,14 @@ def _notes(new: NewVariant) -> list[str]:
         f"{name}: {layer['node']} ({layer['op_type']}) left in fp32: it cost {layer['cost_db']:.1f} dB"
         for layer in report.get("left_in_fp32", [])
     ]
+    for done in report.get("passes", []):
+        lines += [f"{name}: {line}" for line in done["changed"]]
+    if new.report["floors"] is None:
+        verdict = new.findings[0].verdict
+        largest = max(value for key, value in verdict.errors.items() if key.rpartition(".")[2] == "max_abs")
+        lines.append(
+            f"{name}: at most {largest:.1e} from the fp32 graph over {verdict.latents:,} latents (bound {verdict.bound:.0e})"
+        )
     if "quantised" in report:
         lines.append(
             f"{name}: {len(report['quantised'])} layers in int8, {report['int8_share']:.0%} of the multiplications; "

@@ -14,11 +14,14 @@ from ganexport.passes.fold_batchnorm import fold_batchnorm
 from ganexport.passes.fold_constants import fold_constants
 from ganexport.passes.fuse_clamp import fuse_clamp
 from ganexport.passes.inline_functions import inline_functions
+from ganexport.passes.latent_gemm import convtranspose_to_gemm
+from ganexport.passes.narrow_subpixel import narrow_convtranspose_to_subpixel
 from ganexport.passes.prune import prune
 from ganexport.passes.report import PassReport
 from ganexport.passes.share_common import share_common
 from ganexport.passes.simplify import simplify
 from ganexport.passes.subpixel import convtranspose_to_subpixel
+from ganexport.passes.winograd import conv_to_winograd
 from ganruntime.errors import ExportError, InputError
 from ganruntime.sessions.onnxruntime import import_onnxruntime
 
@@ -32,7 +35,10 @@ PASSES: dict[str, Callable[[ir.Model], PassReport]] = {
     "fold_batchnorm": fold_batchnorm,
     "fold_affine": fold_affine,
     "fuse_clamp": fuse_clamp,
+    "convtranspose_to_gemm": convtranspose_to_gemm,
     "convtranspose_to_subpixel": convtranspose_to_subpixel,
+    "narrow_convtranspose_to_subpixel": narrow_convtranspose_to_subpixel,
+    "conv_to_winograd": conv_to_winograd,
     "share_common": share_common,
 }
 # What pays everywhere, in an order in which each finds what the one before it made room for. The sub-pixel form pays
@@ -45,9 +51,12 @@ DEFAULT_PASSES = (
     "fold_batchnorm",
     "fold_affine",
     "fuse_clamp",
+    "convtranspose_to_gemm",
     "share_common",
     "prune",
 )
+# What pays with OpenVINO and large batches, and may cost elsewhere: the rung fp32-cpu has it.
+CPU_PASSES = ("narrow_convtranspose_to_subpixel", "conv_to_winograd")
 # A pass may change the order of float32 sums, and nothing else; as a share of the largest output.
 BOUND = 1e-5
 

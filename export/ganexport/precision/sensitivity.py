@@ -38,6 +38,9 @@ SEED = 0x73656E73  # "sens": apart from those of calibration and of the gate
 # channels was seen off by half of its output. 64 levels cost about 1 dB and are right everywhere.
 WEIGHT_LEVELS = 64
 _FEW_LAYERS = 16
+# Layers with less than this share of the multiplications stay in fp32: in int8 they gain no time, cost quality as any
+# other does (a generator's first layer most of all), and each one makes the search longer.
+LEAST_SHARE = 0.01
 _HARD, _ORDINARY, _MOST_JUDGES = 64, 32, 160
 POOL = 1024
 _KEEP_BYTES = 256 << 20
@@ -61,8 +64,8 @@ class Search:
     base: the fp32 graph. judges: indices of the latents by which choices are judged; pool: how many there are to find
     hard ones among. methods: those that are tried now. tried: {method: PSNR of the worst judge, in dB}, all layers in
     int8. chosen: {value name: method}. thresholds: {method: {value name: threshold}}. means:
-    {value name: mean of each channel}. psnr_db: of the worst image of
-    the pool, as things are now.
+    {value name: mean of each channel}. small: layers that are not considered (`LEAST_SHARE`). psnr_db: of the worst
+    image of the pool, as things are now.
     """
 
     spec: GeneratorSpec
@@ -72,6 +75,7 @@ class Search:
     means: dict[str, NDArray[np.float64]]
     pool: int
     symmetric: bool = False
+    small: Sequence[Layer] = ()
     judges: NDArray[np.int64] = field(init=False)
     methods: tuple[str, ...] = METHODS
     tried: dict[str, float] = field(default_factory=dict)
@@ -92,7 +96,7 @@ class Search:
     @property
     def int8_share(self) -> float:
         """The share of the layers' multiplications that is in int8."""
-        total = sum(layer.multiplications for layer in self.layers)
+        total = sum(layer.multiplications for layer in [*self.layers, *self.small])
         return sum(layer.multiplications for layer in self.kept) / total if total else 0.0
 
     def start(self) -> None:
@@ -229,6 +233,9 @@ def search_from_model(
             got=", ".join(sorted({n.op_type for n in model.graph})),
             expected="Conv, ConvTranspose, Gemm or MatMul with constant float32 weights",
         )
+    least = LEAST_SHARE * sum(layer.multiplications for layer in layers)
+    small = [layer for layer in layers if layer.multiplications < least]
+    layers = [layer for layer in layers if layer.multiplications >= least]
     values = list(dict.fromkeys(layer.reads for layer in layers))
     thresholds, means = thresholds_from_graph(base, inputs, values), means_from_graph(base, inputs, values)
-    return Search(spec, base, layers, thresholds, means, pool, symmetric)
+    return Search(spec, base, layers, thresholds, means, pool, symmetric, small)

@@ -81,13 +81,13 @@ def test_auto_takes_fp32_and_a_reference_alone_is_never_chosen(all_rungs: Path) 
 
 def test_the_report_names_islands_layers_and_methods(all_rungs: Path) -> None:
     report = read_bundle(all_rungs).manifest.reports["precision"]
-    assert [i["op_type"] for i in report["fp16"]["islands"]] == ["Tanh"]
+    assert [i["op_type"] for i in report["fp16"]["islands"]] == ["DepthToSpace", "Slice", "Tanh"]
     int8 = report["int8"]
     assert {q["op_type"] for q in int8["quantised"]} <= {"Conv", "Gemm"}
     assert set(int8["tried_psnr_db"]) == {"minmax", "headroom", "percentile", "entropy", "squared error"}
     assert 0 < int8["int8_share"] <= 1
     assert all(t["value"] > 0 for t in int8["thresholds"].values())
-    assert len(int8["quantised"]) + len(int8["left_in_fp32"]) == 3
+    assert len(int8["quantised"]) + len(int8["left_in_fp32"]) + len(int8["too_small"]) == 3
     for rung in RUNGS:
         assert report[rung]["calibration"] == {"latents": 64, "seed": calibration.SEED}
         assert report[rung]["gate"]["latents"] == 48
