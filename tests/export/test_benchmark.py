@@ -339,3 +339,28 @@ def test_a_session_of_another_library_is_not_needed(result: BenchResult) -> None
     """The record names what ran: a reader can tell which library made which time."""
     assert "onnxruntime" in result.contenders["ganruntime"]["setting"]
     assert "torch" in result.contenders["eager"]["setting"]
+
+
+def test_contenders_without_a_name_in_the_line_up_join_and_who_cannot_be_made_is_absent(
+    bundle: Bundle, source_once: Source
+) -> None:
+    def unable() -> Contender:
+        raise DeviceError("no such machine", got="none")
+
+    settings, steps = Settings(batches=(2,), seconds=0.02, rounds=2, threads=1, queries=4), []
+    generator = load(bundle, "cpu", "onnxruntime", buckets=(1, 2))
+    extras = {"made here": lambda: Runtime(generator, ":made-here"), "unable": unable}
+    found = bench_bundle(bundle, source_once, "x", settings, extras=extras, progress=steps.append)
+    assert "ganruntime:made-here" in found.offline[2]
+    assert found.absent["unable"].why == "no such machine (got none)"
+    assert not found.absent["unable"].failed
+    assert sum(steps) == slices(bundle, settings, extras=2)
+    assert found.single_stream["eager"].queries < 100
+
+
+def test_without_the_usual_buckets_the_measured_sizes_are_those_that_are_warm(
+    bundle: Bundle, source_once: Source
+) -> None:
+    settings = Settings(batches=(3,), seconds=0.02, rounds=1, threads=1, queries=1, usual_buckets=False)
+    found = bench_bundle(bundle, source_once, "x", settings)
+    assert "buckets [1, 3]" in found.contenders["ganruntime"]["setting"]

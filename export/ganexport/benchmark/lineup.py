@@ -141,6 +141,7 @@ def lineup_for(
     threads: int,
     batches: Sequence[int],
     backend: str = "onnxruntime",
+    usual_buckets: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> Lineup:
     """Builds everybody. The runtime gets the measured batch sizes as buckets beside its usual ones, as a server that
@@ -155,7 +156,7 @@ def lineup_for(
             without it. One that was asked for is absent instead, with the reason.
         InputError: a pick does not fit the bundle.
     """
-    buckets = sorted({1, *DEFAULT_BUCKETS, *batches})
+    buckets = sorted({1, *(DEFAULT_BUCKETS if usual_buckets else ()), *batches})
     defaults = default_picks(bundle, device, threads, backend)
     generators: dict[str, Generator] = {}
 

@@ -19,13 +19,13 @@ from typing import Any
 from ganexport.benchmark.agreement import check_outputs
 from ganexport.benchmark.contender import Arrays, Contender, close_all
 from ganexport.benchmark.environment import environment
-from ganexport.benchmark.lineup import Lineup, Pick, lineup_for, picks_for
+from ganexport.benchmark.lineup import Absent, Lineup, Pick, lineup_for, picks_for, why_from_error
 from ganexport.benchmark.neighbours import NeighbourWatch
 from ganexport.benchmark.result import BenchResult, Latency, RepeatCheck, Served, Throughput
 from ganexport.benchmark.rounds import Call, Progress, Spread, Timing, interleaved, percentile, ratios
 from ganexport.benchmark.server_scenario import serve_all
 from ganexport.benchmark.servers import servers_for
-from ganexport.benchmark.settings import LEAST_QUERIES, Settings
+from ganexport.benchmark.settings import Settings
 from ganexport.probes import probe_inputs
 from ganexport.source import Source, require_origin
 from ganruntime.bundle import Bundle
@@ -45,6 +45,7 @@ def bench_bundle(
     checkpoint: Path | str,
     settings: Settings | None = None,
     *,
+    extras: Mapping[str, Callable[[], Contender]] | None = None,
     say: Callable[[str], None] = lambda line: None,
     progress: Progress | None = None,
 ) -> BenchResult:
@@ -53,6 +54,7 @@ def bench_bundle(
     Args:
         source: the network of the checkpoint that the bundle was exported from.
         checkpoint: its path, for the record.
+        extras: {label: what makes a contender} that the line-up has no name for; one that cannot be made is absent.
         say: told what is being done.
         progress: called with 1 after each slice; `slices` says how many there are.
 
@@ -79,15 +81,17 @@ def bench_bundle(
         threads=settings.compute_threads,
         batches=settings.batches,
         backend=settings.backend,
+        usual_buckets=settings.usual_buckets,
         say=say,
     )
-    built = list(lineup.contenders)
     try:
+        _add(lineup, extras or {}, say)
+        built = list(lineup.contenders)
         watch = NeighbourWatch()
         pools = {batch: pool_of(bundle, batch) for batch in {1, *settings.batches}}
         agreement = _agreement(lineup, bundle, pools, settings, say)
         if progress is not None:  # those who are absent take no time
-            progress(_slices_of(settings) * (len(picks) - len(lineup.contenders)))
+            progress(_slices_of(settings) * (len(picks) + len(extras or {}) - len(lineup.contenders)))
         offline = {}
         for batch in settings.batches:
             say(f"offline, batch {batch}")
@@ -123,9 +127,18 @@ def bench_bundle(
     )
 
 
-def slices(bundle: Bundle, settings: Settings) -> int:
+def _add(lineup: Lineup, extras: Mapping[str, Callable[[], Contender]], say: Callable[[str], None]) -> None:
+    for label, made in extras.items():
+        say(f"preparing {label}")
+        try:
+            lineup.contenders.append(made())
+        except Exception as error:
+            lineup.absent[label] = Absent(label, why_from_error(error), failed=False)
+
+
+def slices(bundle: Bundle, settings: Settings, extras: int = 0) -> int:
     """How many slices `bench_bundle` runs, for a progress bar; the server scenario has none."""
-    return len(_picks(bundle, settings)) * _slices_of(settings)
+    return (len(_picks(bundle, settings)) + extras) * _slices_of(settings)
 
 
 def _slices_of(settings: Settings) -> int:
@@ -271,7 +284,7 @@ def _single_stream(
         _calls(lineup.contenders, pool),
         rounds=settings.rounds,
         slice_seconds=settings.seconds / settings.rounds,
-        least_calls=-(-LEAST_QUERIES // settings.rounds),
+        least_calls=-(-settings.queries // settings.rounds),
         progress=progress,
     )
     reference = _reference(lineup.contenders, timings).medians()

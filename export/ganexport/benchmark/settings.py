@@ -29,6 +29,9 @@ class Settings:
     slo_ms: the limit on the server scenario's 99th percentile; None leaves that scenario out.
     server_requests: requests of a trial, at least; it also takes `seconds`, at least.
     max_delay_ms: of the batcher.
+    usual_buckets: whether the runtime is loaded with its usual batch buckets beside the measured sizes, as a server
+        would load it. Without them there is less to warm and to keep; a measured size is a bucket either way.
+    queries: of the single stream, at least. Below 100 its 99th percentile is no more than the slowest call.
 
     Raises:
         InputError: one of them is out of range.
@@ -45,6 +48,8 @@ class Settings:
     slo_ms: float | None = None
     server_requests: int = SERVER_REQUESTS
     max_delay_ms: float = 2.0
+    queries: int = LEAST_QUERIES
+    usual_buckets: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batches", checked_buckets(self.batches))
@@ -63,6 +68,8 @@ class Settings:
         if self.server_requests < LEAST_QUERIES:
             expected = f"at least {LEAST_QUERIES}, below which a 99th percentile is a guess"
             raise InputError("server_requests is out of range", got=self.server_requests, expected=expected)
+        if self.queries < 1:
+            raise InputError("queries is out of range", got=self.queries, expected="at least 1")
         if not 0 <= self.max_delay_ms <= 60_000:
             raise InputError("max_delay_ms is out of range", got=self.max_delay_ms, expected="0 to 60000")
 

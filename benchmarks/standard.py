@@ -1,0 +1,187 @@
+"""The standard set: DCGAN 64, StyleGAN2 64 and 256 and the demo's digits and faces, against everything that is measured
+without this project, in interleaved rounds, outputs checked first.
+
+Bundles are made by the commands that a user would give (`standard_cases`), and kept in runs/standard; --fresh makes
+them anew. Writes results/standard-NAME.json, .md and .png for each generator, and standard.json and standard.md with
+the aims. Exits with 1 where an aim is missed or a contender failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from peaks import measured_peaks
+from report import RESULTS
+from standard_cases import CASES, Case, contenders
+from standard_extras import extras_for
+from standard_summary import gigaflops, markdown_from_records, record_from_result
+
+from ganexport.benchmark.contender import import_torch
+from ganexport.benchmark.environment import gpus
+from ganexport.benchmark.pictures import pictures_from_result
+from ganexport.benchmark.result import BenchResult
+from ganexport.benchmark.result_text import markdown_from_result, text_from_result
+from ganexport.benchmark.scenarios import bench_bundle
+from ganexport.benchmark.settings import Settings
+from ganexport.source import Source, generator_from_checkpoint
+from ganruntime.bundle import read_bundle
+from ganruntime.cores import usable_cores
+from ganruntime.errors import BackendError, DeviceError, GanError
+from ganruntime.files import write_atomically
+
+_ROOT = Path(__file__).parent.parent
+_KEPT = _ROOT / "runs" / "standard"
+
+
+def main() -> int:
+    options = _options()
+    try:
+        if options.gpu:
+            require_gpu()
+        usual = [name for name, case in CASES.items() if options.all or not case.only_named]
+        cases = [CASES[name] for name in options.generators or usual]
+        for case in cases:
+            prepare(case, fresh=options.fresh)
+        if options.prepare_only:
+            return 0
+        return measure(cases, options)
+    except GanError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("generators", nargs="*", metavar="GENERATOR", help=f"of {', '.join(CASES)} (default: all)")
+    parser.add_argument("--gpu", action="store_true", help="measure on the first GPU, with CUDA")
+    parser.add_argument("--all", action="store_true", help="also those that are only measured when they are named")
+    parser.add_argument("--fresh", action="store_true", help="make the bundles anew")
+    parser.add_argument("--prepare-only", action="store_true", help="make the bundles, and measure nothing")
+    parser.add_argument("--quick", type=float, default=1.0, metavar="SHARE", help="of the usual time, for a look")
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="folder (default benchmarks/results)")
+    options = parser.parse_args()
+    for name in options.generators:
+        if name not in CASES:
+            parser.error(f"no generator is called {name!r}; there are {', '.join(CASES)}")
+    if not 0 < options.quick <= 1:
+        parser.error("--quick is a share of the usual time, above 0 and at most 1")
+    return options
+
+
+def require_gpu() -> None:
+    """Raises `DeviceError` where there is no GPU that PyTorch and ONNX Runtime can use: nothing is measured instead."""
+    torch = import_torch()
+    if not gpus() or not torch.cuda.is_available():
+        raise DeviceError(
+            "--gpu: there is no GPU to measure on",
+            got=f"{len(gpus())} GPU(s) by nvidia-smi; torch {torch.__version__} sees {torch.cuda.device_count()}",
+            expected="an NVIDIA GPU, a CUDA build of torch, and onnxruntime-gpu",
+            remedy="leave out --gpu to measure on the CPU",
+        )
+
+
+def folder_of(case: Case) -> Path:
+    return _KEPT / case.name
+
+
+def prepare(case: Case, *, fresh: bool = False) -> None:
+    """Makes a case's bundles by its commands, but for those that were given before, in the same words and order.
+
+    Raises:
+        BackendError: a command failed.
+    """
+    folder = folder_of(case)
+    commands = case.commands(folder)
+    record = folder / "prepared.json"
+    done = json.loads(record.read_text(encoding="utf-8")) if record.exists() and not fresh else []
+    given = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(done, commands, strict=False)))
+    if given == len(commands):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if case.make is not None:
+        spec = case.make()[1]
+        write_atomically(folder / f"{case.name}.json", json.dumps(spec.to_json(), indent=2).encode())
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    for number, command in enumerate(commands[given:], given + 1):
+        start = time.perf_counter()
+        print(f"$ ganexport {shlex.join(command)}", flush=True)
+        found = subprocess.run([sys.executable, "-m", "ganexport", *command], env=environment, check=False)
+        if found.returncode:
+            raise BackendError(
+                f"{case.name}: a command that makes its bundle failed",
+                got=f"exit code {found.returncode} of ganexport {shlex.join(command)}",
+            )
+        print(f"  {time.perf_counter() - start:.0f} s", flush=True)
+        write_atomically(record, json.dumps(commands[:number]).encode())
+
+
+def source_of(case: Case) -> tuple[Source, Path | str]:
+    """The network that the bundle was exported from, and what to call it."""
+    if case.make is None:
+        run = folder_of(case) / "run"
+        return generator_from_checkpoint(run), run
+    module, spec = case.make()
+    return Source(module, spec, f"factory standard_cases:{case.name}"), f"benchmarks/standard_cases.py:{case.name}"
+
+
+def bench(case: Case, *, gpu: bool, share: float) -> BenchResult:
+    """Measures one generator."""
+    bundle = read_bundle(case.bundle(folder_of(case)))
+    source, origin = source_of(case)
+    settings = Settings(
+        batches=case.batches,
+        seconds=case.seconds * share,
+        rounds=max(1, round(case.rounds * share)),
+        device="cuda" if gpu else "cpu",
+        contenders=contenders(case, gpu),
+        only=True,
+        queries=case.queries,
+        usual_buckets=False,
+    )
+    extras = {} if gpu else extras_for(case, bundle, usable_cores())
+    return bench_bundle(
+        bundle, source, origin, settings, extras=extras, say=lambda line: print(f"  {line}", flush=True)
+    )
+
+
+def measure(cases: list[Case], options: argparse.Namespace) -> int:
+    options.output.mkdir(parents=True, exist_ok=True)
+    peaks = measured_peaks("cuda" if options.gpu else "cpu")
+    records: list[dict[str, Any]] = []
+    for case in cases:
+        start = time.perf_counter()
+        print(f"{case.name}:", flush=True)
+        result = bench(case, gpu=options.gpu, share=options.quick)
+        name = f"standard-{case.name}" + ("-gpu" if options.gpu else "")
+        pictures = {f"{name}{file.removeprefix('bench')}": data for file, data in pictures_from_result(result).items()}
+        data = json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n"
+        page = markdown_from_result(result, list(pictures))
+        for file, content in {f"{name}.json": data.encode(), f"{name}.md": page.encode(), **pictures}.items():
+            write_atomically(options.output / file, content)
+        print(text_from_result(result))
+        commands = [f"ganexport {shlex.join(command)}" for command in case.commands(Path("runs/standard") / case.name)]
+        records.append(record_from_result(case, result, peaks, commands, gigaflops(source_of(case)[0])))
+        print(f"  {time.perf_counter() - start:.0f} s", flush=True)
+    name = "standard-gpu" if options.gpu else "standard"
+    page = markdown_from_records(records, peaks, result)
+    summary = {"schema_version": 1, "peaks": peaks, "generators": records}
+    write_atomically(options.output / f"{name}.md", page.encode())
+    write_atomically(
+        options.output / f"{name}.json", (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode()
+    )
+    print(page)
+    met = all(aim["met"] for record in records for aim in record["aims"])
+    return 0 if met and not any(record["failed"] for record in records) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

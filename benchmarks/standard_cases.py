@@ -1,0 +1,170 @@
+"""The standard set: which generators, the commands that make their bundles, who is measured, and what is aimed for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from generators import generator_of
+from stylegan2 import StyleGAN2, stylegan2
+from torch import nn
+
+from ganruntime.spec import GeneratorSpec
+
+# Speed at the price of precision counts only where the worst image keeps this, the floor of the rung int8.
+FLOOR_PSNR_DB = 40
+# Every row of ours is to be this much faster than the best that is measured without this project.
+OVER_PLAIN = 1.05
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A ratio over eager PyTorch that ours is to reach at a batch size, in a precision, or in any (None)."""
+
+    batch: int
+    precision: str | None
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One generator of the set.
+
+    make: the network and its spec; None where `demo` trains it: a word for `ganexport demo --data`.
+    latents, calibration: how many prove each graph, and how many ranges are measured on; fewer for networks that take
+        long. pixels: whether the bundle gets the variant to uint8 as well, which has to be proven too.
+    batches, seconds, rounds, queries: as in `ganexport.benchmark.settings`.
+    only_named: whether it takes so long that it is left out unless it is asked for.
+    scaled: makes the network with StyleGAN2's modulation in the scaled form, for torch.compile.
+    """
+
+    name: str
+    batches: tuple[int, ...]
+    seconds: float
+    rounds: int
+    make: Callable[[], tuple[nn.Module, GeneratorSpec]] | None = None
+    demo: str | None = None
+    latents: int = 256
+    calibration: int | None = None
+    pixels: bool = True
+    only_named: bool = False
+    queries: int = 100
+    rungs: tuple[str, ...] = ("fp32-cpu", "bf16", "int8")
+    aims: tuple[Aim, ...] = ()
+    scaled: Callable[[], nn.Module] | None = None
+
+    def commands(self, folder: Path) -> list[list[str]]:
+        """What makes the bundles, as arguments of `ganexport`."""
+        bundle, plain = str(self.bundle(folder)), str(self.plain(folder))
+        if self.demo is not None:
+            source = [str(folder / "run")]
+            made = [["demo", "--data", self.demo, "--out", str(folder)]]
+        else:
+            factory = f"standard_cases:{self.name.replace('-', '_')}"
+            source = ["--factory", factory, "--spec", str(folder / f"{self.name}.json")]
+            source += ["--latents", str(self.latents)]
+            made = [["to-onnx", *source, "-o", bundle, *([] if self.pixels else ["--no-uint8"])]]
+        made.append(["to-onnx", *source, "-o", plain, "--without-pass", "convtranspose_to_gemm", "--no-uint8"])
+        latents = ["--latents", str(self.latents)]
+        if self.calibration is not None:
+            latents += ["--calibration-latents", str(self.calibration)]
+        made.append(["precision", bundle, *self.rungs, *latents])
+        made.append(["verify", bundle, "--backend", "openvino"])
+        batches = ",".join(map(str, self.batches))
+        made.append(["tune", bundle, "--floor", f"psnr={FLOOR_PSNR_DB}", "--batch", batches])
+        return made
+
+    def bundle(self, folder: Path) -> Path:
+        return folder / f"{self.demo or self.name}.gan"
+
+    def plain(self, folder: Path) -> Path:
+        """The bundle whose graph the others run: with what any optimiser does, and nothing that is ours alone."""
+        return folder / "plain.gan"
+
+
+def _dcgan_64() -> tuple[nn.Module, GeneratorSpec]:
+    """z 100, ngf 64, random weights, the last layer scaled so that images use their range: otherwise they would be all
+    but grey, and any precision good enough."""
+    module, spec = generator_of("dcgan-64")
+    last = [layer for layer in module.modules() if isinstance(layer, nn.ConvTranspose2d)][-1]
+    with torch.no_grad():
+        spread = module(torch.randn(256, spec.inputs[0].size, generator=torch.Generator().manual_seed(1))).std()
+        last.weight.mul_(0.5 / spread)
+    return module, spec
+
+
+# Factories for `ganexport to-onnx --factory standard_cases:NAME`.
+def dcgan_64() -> nn.Module:
+    return _dcgan_64()[0]
+
+
+def stylegan2_64() -> nn.Module:
+    return stylegan2(64, 8192)[0]
+
+
+def stylegan2_256() -> nn.Module:
+    return stylegan2(256, 16384)[0]
+
+
+def _scaled(size: int, channel_base: int) -> nn.Module:
+    module, _ = stylegan2(size, channel_base)
+    assert isinstance(module, StyleGAN2)
+    return module.scaled()
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("digits", (1, 64), 2.0, 5, demo="digits"),
+        Case("faces", (1, 64), 2.0, 5, demo="faces"),
+        Case(
+            "dcgan-64",
+            (1, 16, 64),
+            4.0,
+            5,
+            make=_dcgan_64,
+            aims=(Aim(64, "fp32", 1.25), Aim(64, "int8", 3.5), Aim(1, None, 5.0)),
+        ),
+        Case(
+            "stylegan2-64",
+            (1, 8),
+            6.0,
+            3,
+            make=lambda: stylegan2(64, 8192),
+            latents=16,
+            calibration=32,
+            pixels=False,
+            queries=10,
+            rungs=("fp32-cpu", "int8"),
+            aims=(Aim(8, "fp32", 5.0), Aim(8, "int8", 8.0)),
+            scaled=lambda: _scaled(64, 8192),
+        ),
+        Case(
+            "stylegan2-256",
+            (8,),
+            6.0,
+            2,
+            make=lambda: stylegan2(256, 16384),
+            latents=8,
+            calibration=8,
+            only_named=True,
+            pixels=False,
+            queries=4,
+            rungs=("fp32-cpu",),
+            scaled=lambda: _scaled(256, 16384),
+        ),
+    )
+}
+
+
+def contenders(case: Case, gpu: bool) -> tuple[str, ...]:
+    """The names of everybody who is measured beside eager PyTorch (`ganexport bench --help`)."""
+    if gpu:
+        return ("channels-last", "bf16-autocast", "torch-compile", "onnxruntime:fp32", "ganruntime:fp32")
+    ours = [f"ganruntime:{rung}@openvino" for rung in case.rungs]
+    return (
+        *("channels-last", "bf16-autocast", "torch-compile"),
+        *("ganruntime:fp32@onnxruntime", "ganruntime:fp32@openvino", *ours, *(f"{name}/2" for name in ours)),
+    )

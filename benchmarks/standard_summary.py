@@ -1,0 +1,156 @@
+"""The summary of the standard set: for each generator and batch size the best of everybody; each aim, met or missed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from standard_cases import FLOOR_PSNR_DB, OVER_PLAIN, Case
+from torch.utils.flop_counter import FlopCounterMode
+
+from ganexport.benchmark.environment import lines_from_environment
+from ganexport.benchmark.result import BenchResult
+from ganexport.source import Source
+from ganruntime.errors import BackendError
+
+# Those that ours is to be faster than; eager PyTorch and its variants are what ratios are taken to.
+_PLAIN = ("torch_compile", "torch_compile_scaled", "onnxruntime", "openvino")
+_PRECISIONS = ("fp32", "bf16", "int8")
+
+
+def gigaflops(source: Source) -> float:
+    """10⁹ operations of the network for one image as it is written, a multiplication and an addition being two;
+    convolutions and matrix products alone. A grouped or a scaled convolution has as many."""
+    counter = FlopCounterMode(display=False)
+    (latent,) = source.spec.inputs
+    with torch.inference_mode(), counter:
+        source.module(torch.zeros(2, *latent.shape))
+    return counter.get_total_flops() / 2 / 1e9
+
+
+def record_from_result(
+    case: Case, result: BenchResult, peaks: Mapping[str, float], commands: Sequence[str], flops: float
+) -> dict[str, Any]:
+    """What stands in standard.json of one generator."""
+    rows = [row for batch in result.offline for row in _rows(result, batch, peaks, flops)]
+    return {
+        "generator": case.name,
+        "commands": list(commands),
+        "gigaflops_per_image": flops,
+        "rows": rows,
+        "aims": _aims(case, result, rows),
+        "failed": [a.label for a in result.absent.values() if a.failed],
+        "flags": result.flags,
+        "neighbours": {"share": result.neighbours.share, "quiet": result.neighbours.quiet},
+    }
+
+
+def _rows(result: BenchResult, batch: int, peaks: Mapping[str, float], flops: float) -> list[dict[str, Any]]:
+    """One for each precision that ours was measured in: our fastest, and the fastest without this project that is as
+    exact: of fp32 in fp32, and below it of all whose worst image keeps the floor."""
+    by_name = result.offline[batch]
+    rows = []
+    for precision in _PRECISIONS:
+        ours = _fastest(result, batch, [n for n in by_name if _is_ours(result, n, precision)])
+        if ours is None:
+            continue
+        plain = _fastest(result, batch, [n for n in by_name if _is_plain(result, n, precision)])
+        ms = by_name[ours].batch_ms.median
+        bound_ms = 1e3 * flops * batch / peaks[precision] if precision in peaks else None
+        rows.append(
+            {
+                "batch": batch,
+                "precision": precision,
+                "ours": ours,
+                "ours_label": result.label(ours),
+                "ours_ms": ms,
+                "psnr_db": result.psnr_db(ours),
+                "ratio": by_name[ours].ratio.median,
+                "ratio_quartiles": [by_name[ours].ratio.low, by_name[ours].ratio.high],
+                "plain": plain,
+                "plain_label": plain and result.label(plain),
+                "plain_ms": plain and by_name[plain].batch_ms.median,
+                "over_plain": plain and by_name[plain].batch_ms.median / ms,
+                "bound_ms": bound_ms,
+            }
+        )
+    return rows
+
+
+def _is_ours(result: BenchResult, name: str, precision: str) -> bool:
+    about = result.contenders[name]
+    return about["family"] == "ours" and about["precision"] == precision
+
+
+def _is_plain(result: BenchResult, name: str, precision: str) -> bool:
+    if not name.startswith(_PLAIN):
+        return False
+    if result.contenders[name]["precision"] == "fp32":
+        return True
+    quality = result.psnr_db(name)
+    return precision != "fp32" and quality is not None and quality >= FLOOR_PSNR_DB
+
+
+def _fastest(result: BenchResult, batch: int, names: Sequence[str]) -> str | None:
+    return min(names, key=lambda name: result.offline[batch][name].batch_ms.median, default=None)
+
+
+def _aims(case: Case, result: BenchResult, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    aims = []
+    for aim in case.aims:
+        fitting = [r for r in rows if r["batch"] == aim.batch and aim.precision in (None, r["precision"])]
+        held = [r for r in fitting if r["precision"] == "fp32" or (r["psnr_db"] or 0.0) >= FLOOR_PSNR_DB]
+        best = max((r["ratio"] for r in held), default=0.0)
+        what = f"batch {aim.batch}, {aim.precision or 'any precision'}: over eager PyTorch"
+        aims.append({"what": what, "aim": aim.ratio, "reached": best, "met": best >= aim.ratio})
+    for row in rows:
+        if row["over_plain"] is None:
+            raise BackendError(f"{case.name}: nothing without this project was measured at batch {row['batch']}")
+        what = f"batch {row['batch']}, {row['precision']}: over {row['plain_label']}"
+        reached = row["over_plain"]
+        aims.append({"what": what, "aim": OVER_PLAIN, "reached": reached, "met": reached >= OVER_PLAIN})
+    return aims
+
+
+def markdown_from_records(records: Sequence[Mapping[str, Any]], peaks: Mapping[str, float], result: BenchResult) -> str:
+    """The page of all of them. `result`: any one, for the environment."""
+    lines = ["# The standard set", ""]
+    busy = [r["generator"] for r in records if not r["neighbours"]["quiet"]]
+    if busy:
+        lines += [f"> **Other processes took part of the cores while these were measured: {', '.join(busy)}.**", ""]
+    lines += [
+        "Ratios are over eager PyTorch as it is written, in the same interleaved run (of all threads and of one thread "
+        "the faster); *best plain* is the fastest of torch.compile, ONNX Runtime and OpenVINO without this project "
+        f"that is as exact: in fp32, or, for rows below it, with {FLOOR_PSNR_DB} dB in the worst image. *Bound* is "
+        "what the network's products as it is written would take at the peak that matrix products reach here "
+        f"({', '.join(f'{name} {value:,.0f}' for name, value in peaks.items())}, in 10⁹ operations a second); a form "
+        "with fewer products can be below it. A page for each generator: "
+        + ", ".join(f"[{r['generator']}](standard-{r['generator']}.md)" for r in records)
+        + ".",
+        "",
+        "| generator | batch | precision | ours | ms a batch | over eager | best plain | ms a batch | over plain | "
+        "bound, ms | worst PSNR |",
+        "|---|---:|---|---|---:|---:|---|---:|---:|---:|---:|",
+    ]
+    for record in records:
+        for row in record["rows"]:
+            psnr = "" if row["precision"] == "fp32" or row["psnr_db"] is None else f"{row['psnr_db']:.1f} dB"
+            bound = "" if row["bound_ms"] is None else f"{row['bound_ms']:.3g}"
+            ours = f"{row['ours_label']} | {row['ours_ms']:.3g} | {row['ratio']:.2f}×"
+            plain = f"{row['plain_label'] or ''} | {row['plain_ms'] or 0:.3g} | {row['over_plain'] or 0:.2f}×"
+            lines.append(
+                f"| {record['generator']} | {row['batch']} | {row['precision']} | {ours} | {plain} | {bound} | {psnr} |"
+            )
+    lines += ["", "## Aims", "", "| generator | aim | reached | |", "|---|---|---:|---|"]
+    for record in records:
+        for aim in record["aims"]:
+            verdict = "met" if aim["met"] else "**missed**"
+            lines.append(
+                f"| {record['generator']} | {aim['what']}: {aim['aim']:g}× | {aim['reached']:.2f}× | {verdict} |"
+            )
+    lines += ["", "## How the bundles were made", ""]
+    for record in records:
+        lines += ["```sh", *record["commands"], "```", ""]
+    lines += ["## Environment", "", *(f"- {line}" for line in lines_from_environment(dict(result.environment)))]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,125 @@
+"""The standard set of benchmarks: its generators, what counts as an aim met, and that nothing is measured in place of a
+GPU."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from ganexport.benchmark.rounds import Spread
+from ganexport.source import Source
+from ganruntime.errors import BackendError, DeviceError
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import standard
+from standard_cases import CASES, Aim
+from standard_summary import gigaflops, record_from_result
+from stylegan2 import StyleGAN2, stylegan2
+
+CASE = replace(CASES["dcgan-64"], batches=(8,), aims=(Aim(8, "fp32", 2.0), Aim(8, "int8", 3.0)))
+
+
+def result_of(times_ms: dict[str, float], psnr_db: dict[str, float]) -> Any:
+    """What a summary reads of a result. Names begin with what they are; int8 is in the name."""
+
+    def found(ms: float) -> SimpleNamespace:
+        return SimpleNamespace(batch_ms=Spread(ms, ms, ms), ratio=Spread(*[times_ms["eager"] / ms] * 3))
+
+    precision = {name: "int8" if "int8" in name else "fp32" for name in times_ms}
+    family = {name: "ours" if name.startswith("ganruntime") else "plain" for name in times_ms}
+    return SimpleNamespace(
+        offline={8: {name: found(ms) for name, ms in times_ms.items()}},
+        contenders={n: {"precision": precision[n], "family": family[n]} for n in times_ms},
+        label=lambda name: name,
+        psnr_db=lambda name: psnr_db.get(name, 200.0),
+        absent={},
+        flags=[],
+        neighbours=SimpleNamespace(share=0.0, quiet=True),
+    )
+
+
+def record_of(times_ms: dict[str, float], **psnr_db: float) -> dict[str, Any]:
+    result = result_of(times_ms, psnr_db)
+    return record_from_result(CASE, result, {"fp32": 100.0}, [], flops=0.1)
+
+
+TIMES = {"eager": 100.0, "openvino": 50.0, "openvino_int8": 25.0, "ganruntime": 40.0, "ganruntime_int8": 20.0}
+
+
+def test_rows_and_aims_are_of_the_fastest_of_each_precision() -> None:
+    record = record_of(TIMES | {"ganruntime_slow": 90.0, "torch_compile": 60.0}, openvino_int8=41.0)
+    fp32, int8 = record["rows"]
+    assert (fp32["ours"], fp32["plain"], fp32["ratio"], fp32["over_plain"]) == ("ganruntime", "openvino", 2.5, 1.25)
+    assert (int8["ours"], int8["plain"], int8["ratio"], int8["over_plain"]) == (
+        "ganruntime_int8",
+        "openvino_int8",
+        5.0,
+        1.25,
+    )
+    assert fp32["bound_ms"] == pytest.approx(8.0)
+    assert int8["bound_ms"] is None
+    assert [aim["met"] for aim in record["aims"]] == [True, True, True, True]
+
+
+def test_who_misses_the_floor_is_no_rival_and_reaches_no_aim() -> None:
+    record = record_of(TIMES, openvino_int8=20.0, ganruntime_int8=39.0)
+    assert record["rows"][1]["plain"] == "openvino"
+    assert [(aim["aim"], aim["met"]) for aim in record["aims"][:2]] == [(2.0, True), (3.0, False)]
+
+
+def test_a_missed_aim_is_missed() -> None:
+    record = record_of(TIMES | {"ganruntime": 49.0})
+    assert [aim["met"] for aim in record["aims"]] == [True, True, False, True]
+
+
+def test_without_a_rival_there_is_no_row() -> None:
+    with pytest.raises(BackendError, match="nothing without this project"):
+        record_of({"eager": 100.0, "ganruntime": 40.0})
+
+
+def test_stylegan2_is_one_function_grouped_and_scaled() -> None:
+    module, spec = stylegan2(16, 128)
+    assert isinstance(module, StyleGAN2)
+    z = torch.randn(3, *spec.inputs[0].shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        grouped, alone = module(z), module(z[:1])
+        scaled = module.scaled()(z)
+    assert grouped.shape == (3, 3, 16, 16)
+    torch.testing.assert_close(alone, grouped[:1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(scaled, grouped, atol=1e-5, rtol=0)
+
+
+def test_operations_are_those_of_convolutions_and_products() -> None:
+    network = torch.nn.Sequential(
+        torch.nn.Linear(100, 10), torch.nn.Unflatten(1, (10, 1, 1)), torch.nn.Conv2d(10, 4, 1)
+    )
+    latent = SimpleNamespace(shape=(100,))
+    source = Source(network, SimpleNamespace(inputs=(latent,)), "here")  # type: ignore[arg-type]
+    assert gigaflops(source) == pytest.approx(2 * (100 * 10 + 10 * 4) / 1e9)
+
+
+def test_commands_make_the_bundle_that_is_measured() -> None:
+    for case in CASES.values():
+        folder = Path("kept") / case.name
+        commands = case.commands(folder)
+        assert [c[0] for c in commands if c[0] not in ("demo",)][-3:] == ["precision", "verify", "tune"]
+        assert any(str(case.plain(folder)) in command for command in commands)
+        assert set(case.rungs) <= set(next(c for c in commands if c[0] == "precision"))
+
+
+def test_without_a_gpu_nothing_is_measured_in_its_place(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(standard, "gpus", list)
+    with pytest.raises(DeviceError, match="there is no GPU"):
+        standard.require_gpu()
+    monkeypatch.setattr(sys, "argv", ["standard.py", "--gpu"])
+    assert standard.main() == 1
+    assert "leave out --gpu" in capsys.readouterr().err
