@@ -53,9 +53,10 @@ class Side(ABC):
 
 
 class BundleSide(Side):
-    """One variant of a bundle."""
+    """One variant of a bundle; its graph runs in `backend`, `onnxruntime` or `openvino`."""
 
-    def __init__(self, bundle: Bundle, variant: Variant) -> None:
+    def __init__(self, bundle: Bundle, variant: Variant, backend: str = "onnxruntime") -> None:
+        self.backend = backend
         self.bundle = bundle
         self.variant = variant
         self.spec = bundle.spec
@@ -67,7 +68,7 @@ class BundleSide(Side):
         from ganexport.verification import open_session
         from ganruntime.generator import Generator
 
-        session = open_session(self.bundle, self.variant, device, (batch,))
+        session = open_session(self.bundle, self.variant, device, (batch,), self.backend)
         name, version = next(iter(session.versions().items()))
         backend = f"{session.backend} evaluation by" if session.backend == "reference" else session.backend
         runs_it = f"{backend} {version}" if name == session.backend else f"{backend} {name} {version}"

@@ -1,0 +1,1 @@
+"""Evaluation: how good what a generator gives is, by the metrics of `gantrain.metrics`, wherever the generator runs."""
