@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tune": ("tune", "Measure what is fastest on this machine, and record it in the bundle."),
     "inspect": ("inspect", "Say what a bundle is, takes and gives, with sizes and verdicts."),
     "diff": ("diff", "Compare bundles, variants or checkpoints on the same latents."),
+    "evaluate": ("evaluate", "Measure quality and variety against real data, with named features."),
     "generate": ("generate", "Draw images: files, tar shards, an array, or a sheet."),
     "replay": ("replay", "Make an image of a run again, and say whether it is identical."),
     "interpolate": ("interpolate", "Move from image to image: a GIF, an MP4 or a strip."),
