@@ -60,6 +60,13 @@ _SEEDS = click.IntRange(0, 2**64 - 1)
 @click.option("--backend", default="auto", show_default=True, help="auto, onnxruntime, openvino or tensorrt.")
 @click.option("--precision", default="auto", show_default=True, help="fp32, …, or a variant's name.")
 @click.option("--threads", type=click.IntRange(1), help="Compute threads on the CPU; by default all that it may use.")
+@click.option(
+    "--tuning",
+    default="throughput",
+    show_default=True,
+    type=click.Choice(["throughput", "latency", "off"]),
+    help="What of `ganexport tune` is taken on the machine that it was run on, where backend or precision is auto.",
+)
 def command(
     bundle: Path,
     count: int | None,
@@ -79,6 +86,7 @@ def command(
     backend: str,
     precision: str,
     threads: int | None,
+    tuning: str,
 ) -> None:
     """Draw images: a folder of files, tar shards, one array (`images` uint8 [n, H, W, C]) or a sheet.
 
@@ -108,7 +116,7 @@ def command(
     encoding = Encoding(image_format, quality)
     _refuse_options_without_use(destination, image_format, quality, shard_images)
     opened = read_bundle(bundle)
-    generator = load(opened, device, backend, precision, threads=threads)
+    generator = load(opened, device, backend, precision, threads=threads, tuning=tuning)
     chosen: dict[str, Any] = {
         name: value
         for name, value in (("label", label_from_text(label, generator.spec)), ("truncation", truncation))
@@ -167,6 +175,7 @@ def command(
             "--backend": backend,
             "--precision": precision,
             "--threads": threads,
+            "--tuning": tuning if tuning != "throughput" else None,
         }
         try:
             with generator, progress_bar(count - kept, "drawing") as progress:
@@ -190,6 +199,7 @@ def command(
         click.echo(
             f"{drawn:,} images in {seconds:.2f} s -> {destination.path}\n{drawn / seconds:,.0f} images/s: "
             f"{about['variant']} on {about['backend']} {about['device']} ({about['device_chosen_because']})"
+            + (", as tuned" if about["tuning"]["used"] else "")
         )
 
 

@@ -12,7 +12,7 @@ import click
 from ganruntime.roles import SIZE_FIELDS
 
 if TYPE_CHECKING:
-    from ganruntime.bundle import Bundle, Variant
+    from ganruntime.bundle import Bundle, Tuning, Variant
     from ganruntime.spec import TensorSpec
 
 
@@ -81,6 +81,9 @@ def _as_text(bundle: Bundle) -> str:
     rows = [row for v in manifest.variants for row in _verdict_rows(v)]
     header = ["verdicts", "where", "latents", "max error", "worst PSNR dB", "versions", ""]
     lines += ["", table(rows, header, frozenset({2, 3, 4}))]
+    rows = [row for t in manifest.tunings for row in _tuning_rows(t)]
+    if rows:
+        lines += ["", table(rows, ["tuned for", "to", "batch", "ms", "on", "when"], frozenset({2, 3}))]
     return "\n".join(lines)
 
 
@@ -118,6 +121,21 @@ def _verdict_rows(variant: Variant) -> list[list[str]]:
                 "holds" if v.passed else "FAILS",
             ]
         )
+    return rows
+
+
+def _tuning_rows(tuning: Tuning) -> list[list[str]]:
+    machine = tuning.machine
+    where = machine.gpu or f"{machine.cpu}, {machine.cores} core(s)"
+    versions = " ".join(f"{name} {version}" for name, version in tuning.versions.items())
+    rows = []
+    for objective, pick in tuning.picks.items():
+        settings = [
+            f"{n} {word}(s)" for n, word in ((pick.threads, "thread"), (pick.streams, "stream")) if n is not None
+        ]
+        what = ", ".join([f"{pick.variant} on {pick.backend}", *settings])
+        when = tuning.time_utc
+        rows.append([objective, what, str(pick.bucket), f"{pick.milliseconds:.3g}", f"{where}; {versions}", when])
     return rows
 
 

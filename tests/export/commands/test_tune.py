@@ -85,6 +85,13 @@ def test_what_is_fastest_is_recorded_and_taken(ganexport: Ganexport, lively_bund
             plain = generator.outputs({"z": generator.latents(8, seed=1)})["image"]
         assert np.array_equal(tuned, plain)
 
+    drawing = ganexport("generate", lively_bundle, "-n", 3, "-o", lively_bundle.parent / "a.npy", "--device", "cpu")
+    assert drawing.out.strip().endswith("as tuned")
+    drawing = ganexport("generate", lively_bundle, "-n", 3, "-o", lively_bundle.parent / "b.npy", "--tuning", "off")
+    assert "as tuned" not in drawing.out
+    shown = ganexport("inspect", lively_bundle).out.splitlines()
+    assert [line.split()[0] for line in shown if tuning.time_utc in line] == ["latency", "throughput"]
+
     again = ganexport("tune", lively_bundle, *QUICK, "--backend", "onnxruntime")
     assert again.code == 0
     assert "openvino," not in again.out.partition("\n\n")[2]
