@@ -123,7 +123,9 @@ def _why_not(bundle: Bundle, record: Tuning, pick: Pick, asked: Asked) -> str:
     variant = next((v for v in bundle.manifest.variants if v.name == pick.variant), None)
     if variant is None:
         return f"it was tuned to {pick.variant}, which is not there, or whose outputs are not those asked for"
-    if asked.precision not in ("auto", variant.name, variant.precision):
+    # A name is that variant and no other: of "fp32" and "fp32-cpu", both of precision fp32, the first is a name too.
+    is_name = asked.precision in [v.name for v in bundle.manifest.variants]
+    if asked.precision not in ("auto", variant.name if is_name else variant.precision):
         return f"it was tuned to {variant.name}, and {asked.precision} was asked for"
     if bundle.manifest.files[variant.file].sha256 != pick.file_sha256:
         return f"{variant.name} was made anew since it was tuned"

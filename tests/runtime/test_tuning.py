@@ -112,6 +112,23 @@ def test_a_pick_is_taken_whole_or_not_at_all(tuned: Tuned, arguments: Any, taken
     assert found.tuning["used"] == (taken == FAST and why == "fastest")
 
 
+def test_a_name_is_that_variant_and_no_other(tuned: Tuned) -> None:
+    """ "int8" is the name of one variant and the precision of two."""
+    bundle = tuned(with_pick(variant="int8-other"))
+    with bundle_changed(bundle.path) as draft:
+        draft.put_variant(replace(bundle.variant("int8"), name="int8-other"))
+    both = read_bundle(bundle.path)
+    assert of(load_choice(both)) == ("openvino", "int8-other", 2, 2)
+    assert of(load_choice(both, precision="int8-other")) == ("openvino", "int8-other", 2, 2)
+    found = load_choice(both, precision="int8", backend="openvino", tuning="throughput")
+    assert found.variant.name == "int8"
+    found = load_choice(both, precision="int8")
+    assert (found.variant.name, found.tuning["used"]) == ("int8", False)
+    with bundle_changed(bundle.path) as draft:
+        draft.variants = [v for v in draft.variants if v.name != "int8"]
+    assert of(load_choice(read_bundle(bundle.path), precision="int8")) == ("openvino", "int8-other", 2, 2)
+
+
 def test_a_named_backend_was_asked_for_and_its_settings_were_tuned(tuned: Tuned) -> None:
     found = load_choice(tuned(), backend="openvino")
     assert (found.backend_why, found.tuning["used"]) == ("asked for", True)
