@@ -269,11 +269,14 @@ def _int8_rung(rung: str, graph: bytes, inputs: Arrays, floors: Floors, proof: P
 
 def _no_int8(search: Search, floors: Floors, proof: Proof) -> ParityError:
     costly = ", ".join(f"{left.node} ({left.op_type}) {left.cost_db:.1f} dB" for left in search.left[:4])
+    reached = max(search.tried.values())
+    departure = first_departure(search.base, search.whole, "int8", search.whole_worst, floors.psnr_db)
+    node = f"; on the latent that suffers most, {departure.sentence()}" if departure is not None else ""
     return ParityError(
         f"{proof.spec.name}: with every layer in fp32 nothing is left of int8, and it is not written",
-        got=f"PSNR {max(search.tried.values()):.1f} dB with all layers in int8; what single layers cost: {costly}",
+        got=f"PSNR {reached:.1f} dB with all layers in int8; what single layers cost: {costly}{node}",
         expected=f"PSNR {floors.psnr_db:g} dB",
-        remedy=f"lower the floor: --floor psnr={np.floor(max(search.tried.values())):g}, or take fp16",
+        remedy=f"lower the floor: --floor psnr={np.floor(reached):g}, or take fp16",
     )
 
 

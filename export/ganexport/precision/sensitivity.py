@@ -65,7 +65,8 @@ class Search:
     hard ones among. methods: those that are tried now. tried: {method: PSNR of the worst judge, in dB}, all layers in
     int8. chosen: {value name: method}. thresholds: {method: {value name: threshold}}. means:
     {value name: mean of each channel}. small: layers that are not considered (`LEAST_SHARE`). psnr_db: of the worst
-    image of the pool, as things are now.
+    image of the pool, as things are now. whole, whole_worst: what `start` made, all layers in int8, and the inputs of
+    the latent that suffers most there.
     """
 
     spec: GeneratorSpec
@@ -83,11 +84,14 @@ class Search:
     kept: list[Layer] = field(default_factory=list)
     left: list[LeftOut] = field(default_factory=list)
     psnr_db: float = 0.0
+    whole: bytes = field(default=b"", repr=False)
+    whole_worst: Arrays = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self._fp32 = plain_session(self.base)
         self._kept: dict[int, list[NDArray[np.float32]]] = {}
         self.judges = np.arange(min(self.pool, _ORDINARY))
+        self._worst = self.judges[:1]
 
     def graph(self) -> bytes:
         """The Q/DQ graph of what is chosen now."""
@@ -103,6 +107,7 @@ class Search:
         """All layers in int8, each value with the method that is best for the worst images."""
         self.kept = list(self.layers)
         self._choose_methods()
+        self.whole, self.whole_worst = self.graph(), self._inputs(self._worst)
 
     def leave_out_until(self, floor_db: float) -> None:
         while self.psnr_db < floor_db and self.kept:
@@ -156,6 +161,7 @@ class Search:
         session = plain_session(self.graph())
         psnr_db = np.concatenate([self._psnr_db(session, rows) for rows in self._chunks(np.arange(self.pool))])
         self.psnr_db = float(psnr_db.min())
+        self._worst = np.array([psnr_db.argmin()])
         hard = np.argsort(psnr_db, kind="stable")[:_HARD]
         both = np.concatenate([hard, self.judges])
         _, first = np.unique(both, return_index=True)

@@ -163,6 +163,7 @@ def test_int8_leaves_costly_layers_in_fp32_until_the_floor_is_met(tmp_path: Path
     with pytest.raises(ParityError, match="nothing is left of int8") as caught:
         rungs_into_bundle(path, ["int8"], floors={"psnr_db": 130.0}, **FEW)
     assert "--floor psnr=" in str(caught.value)
+    assert " departs: " in str(caught.value)
 
 
 def test_a_graph_that_overflows_beyond_its_calibration_is_refused_at_the_first_bad_node(
