@@ -3,6 +3,7 @@
 
     python benchmarks/precision.py                          the demo's digits and faces, trained first: ten minutes
     python benchmarks/precision.py digits.gan faces.gan     bundles that are there
+    python benchmarks/precision.py --prepare digits.gan     trains and proves, and leaves the times for a quiet moment
 
 A bundle is copied to runs/precision, and the copy given the rungs that it lacks, each proven over thousands of latents
 (minutes; the next run finds them there). Every rung is run by every backend that is installed, in the runtime's own
@@ -258,10 +259,15 @@ def main() -> int:
     options.add_argument("--rungs", nargs="+", default=list(RUNGS), help=f"(default: {' '.join(RUNGS)})")
     options.add_argument("--latents", type=int, help="of the proof of rungs that are made here (default: thousands)")
     options.add_argument("--threads", type=int, default=usable_cores(), help="compute threads (default %(default)s)")
+    options.add_argument("--prepare", action="store_true", help="make what is measured, and measure nothing")
     chosen = options.parse_args()
     if chosen.output is not None and len(chosen.bundles) != 1:
         raise SystemExit("--output takes the figures of one bundle: name one")
     paths = chosen.bundles or [trained_bundle(data) for data in DEMOS]
+    if chosen.prepare:
+        for path in paths:
+            print(f"ready: {with_rungs(read_bundle(path), chosen.rungs, chosen.latents).path}")
+        return 0
     code = max(measure_bundle(path, chosen) for path in paths)
     if chosen.output is None:
         write_tables()
