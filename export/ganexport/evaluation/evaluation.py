@@ -14,6 +14,7 @@ from ganexport.comparison.side import BundleSide, CheckpointSide, Side
 from ganexport.evaluation.generated import Judged, chunks_of, judged_output, samples_of
 from ganruntime import noise
 from ganruntime.errors import CheckpointError, InputError
+from ganruntime.spec import GeneratorSpec
 from gantrain.data.named import source_from_name
 from gantrain.data.toys import TOYS, toy_from_name
 from gantrain.metrics.judge import Judge
@@ -132,9 +133,14 @@ def _scorer(side: Side, judged: Judged, data: str, request: Request) -> tuple[Sc
             )
         return scorer_of_vectors(toy, request.samples), None
     run = _run_of(side)
-    images = request.images if request.images is not None else int(run.get("settings", {}).get("images", 0))
+    # What a run says of its data says nothing of others.
+    settings = run.get("settings", {}) if _same_source(run.get("data", {}).get("source"), data) else {}
+    images = request.images if request.images is not None else int(settings.get("images", 0))
     source = source_from_name(data, judged.size, judged.channels, images)
-    reference = reference_of(source, _held_out(side, run, request), request.reference, request.samples)
+    held_out = request.held_out
+    if held_out is None:
+        held_out = float(settings.get("held_out", _held_out_of_spec(side.spec, source.name)))
+    reference = reference_of(source, held_out, request.reference, request.samples)
     return scorer_of_images(reference, space_from_name(request.features, reference)), reference
 
 
@@ -150,13 +156,15 @@ def _data_name(side: Side, request: Request) -> str:
     return known
 
 
-def _held_out(side: Side, run: Mapping[str, Any], request: Request) -> float:
-    if request.held_out is not None:
-        return request.held_out
-    said = run.get("settings", {}).get("held_out")
-    if said is None and side.spec.provenance is not None:
-        said = side.spec.provenance.metrics.get(HELD_OUT_KEY)
-    return float(said or 0.0)
+def _held_out_of_spec(spec: GeneratorSpec, dataset: str) -> float:
+    """The share that a bundle says was kept out of training; 0 where it says nothing, or was trained on other data."""
+    said = spec.provenance.metrics.get(HELD_OUT_KEY, 0.0)
+    return said if spec.provenance.dataset == dataset else 0.0
+
+
+def _same_source(known: object, asked: str) -> bool:
+    """Whether run.json's name of the data, a path made absolute, means what was asked for."""
+    return isinstance(known, str) and known in (asked, str(Path(asked).expanduser().resolve()))
 
 
 def _run_of(side: Side) -> dict[str, Any]:

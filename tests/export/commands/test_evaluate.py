@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from small_bundles import write_small_bundle
 from ganexport.bundling import Exported
 from ganruntime.spec import Image, Latent, TensorSpec, Vector
 from gantrain.checkpoint import save_generator
+from gantrain.run_folder import RunRecord, write_run
 
 FIGURES = ["fid", "kid", "precision", "recall", "density", "coverage", "neighbour_ratio", "nearer_to_train"]
 
@@ -161,6 +163,32 @@ def test_a_conditional_generator_is_asked_for_classes(
         )
     )
     assert "conditional" in scores(ganexport, bundle, "--data", classes, "-n", 64)["skipped"]
+
+
+def test_a_run_knows_its_data_and_what_was_held_out(ganexport: Ganexport, pictures: Path, tmp_path: Path) -> None:
+    module, spec, record = lively_with_spec("mlp_generator", size=16, z_size=4, widths=[16])
+    run = tmp_path / "run"
+    run.mkdir()
+    save_generator(run / "checkpoint", module, record, spec)
+    settings, data = {"images": 80, "held_out": 0.25}, {"source": str(pictures.resolve()), "name": pictures.name}
+    write_run(run, RunRecord("mlp", settings, data, 0, "cpu", 1, {}))
+    about = ("-n", 30, "--metric", "kid")
+    for path in (run, run / "checkpoint"):
+        assert scores(ganexport, path, *about)["real"] == f"20 images held out of {pictures.name}"
+    assert scores(ganexport, run, *about, "--data", pictures)["real"] == f"20 images held out of {pictures.name}"
+    assert scores(ganexport, run, *about, "--held-out", 0)["real"].startswith("30 of 80 images")
+    # Of other data the run says nothing.
+    other = shutil.copytree(pictures, tmp_path / "other")
+    assert scores(ganexport, run, *about, "--data", other)["real"].startswith("30 of 120 images of other, which")
+    # A checkpoint or bundle alone may say the share, of the data that it names.
+    alone = tmp_path / "alone"
+    provenance = replace(spec.provenance, dataset="other", metrics={"held_out_share": 0.2})
+    save_generator(alone, module, record, replace(spec, provenance=provenance))
+    assert scores(ganexport, alone, *about, "--data", other)["real"] == "24 images held out of other"
+    assert scores(ganexport, alone, *about, "--data", pictures)["real"].startswith("30 of 120 images")
+    (run / "run.json").write_text("{}")
+    answer = ganexport("evaluate", run, *about)
+    assert (answer.code, answer.err.startswith("error: "), "run.json" in answer.err) == (1, True, True)
 
 
 def vectors_checkpoint(path: Path, network: str = "vector_generator") -> Path:
