@@ -126,7 +126,7 @@ def test_memory_is_freed_whatever_happens(bundle: Bundle, machine: Machine) -> N
     assert device.is_empty()
     machine.gpus[0].memory_bytes = 24 << 30
     machine.pinnable_bytes = 100
-    with pytest.raises(EngineError, match="cannot pin"):
+    with pytest.raises(EngineError, match="the host has no memory left to pin"):
         TensorRTSession(bundle, engine_of(bundle))
 
 

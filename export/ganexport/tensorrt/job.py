@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ganexport.tensorrt.engine_builder import BuiltEngine, engine_from_onnx
+from ganexport.tensorrt.first_run import run_first
 from ganexport.tensorrt.options import BuildOptions
 from ganexport.tensorrt.progress import OnProgress
 from ganexport.tensorrt.readback import ReadBack, readback_from_engine
@@ -140,15 +141,17 @@ RunJob = Callable[[Job, OnProgress | None], Made]
 
 
 def run_job(job: Job, on_progress: OnProgress | None = None) -> Made:
-    """Builds, or refits, and reads back in this process: a crash of TensorRT ends it.
+    """Builds, or refits, reads back and runs each profile once in this process: a crash of TensorRT ends it.
 
-    Raises as `engine_from_onnx`, `engine_from_refit` and `readback_from_engine` do.
+    Raises as `engine_from_onnx`, `engine_from_refit`, `readback_from_engine` and `run_first` do.
     """
     if job.old_plan is not None:
         built = engine_from_refit(job.model, job.spec, job.old_plan, job.options, job.bundle)
     else:
         built = engine_from_onnx(job.model, job.spec, job.options, bundle=job.bundle, on_progress=on_progress)
-    return Made(built, readback_from_engine(built, job.spec, job.model))
+    readback = readback_from_engine(built, job.spec, job.model)
+    run_first(built, job.spec, job.model, job.bundle, on_progress)
+    return Made(built, readback)
 
 
 def reproduce_command(folder: Path) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ganruntime.errors import EngineError
 from ganruntime.sessions.cuda import require_success
 
 
@@ -51,6 +52,12 @@ class PinnedBuffer:
         self.size_bytes = size_bytes
         self.address = 0
         error, address = cudart.cudaHostAlloc(size_bytes, cudart.cudaHostAllocDefault)
+        if error == cudart.cudaError_t.cudaErrorMemoryAllocation:
+            raise EngineError(
+                f"the host has no memory left to pin: cannot pin {size_bytes / 2**20:.1f} MiB",
+                got=error.name,
+                remedy="free main memory, give the container more, or load fewer or smaller buckets",
+            )
         require_success(error, f"pin {size_bytes / 2**20:.1f} MiB of the host's memory")
         self.address = int(address)
 

@@ -23,7 +23,7 @@ from ganruntime.sessions.cuda_streams import DeviceBuffer
 from ganruntime.sessions.devices import parse_device
 from ganruntime.sessions.tensorrt_engine import EngineProfile, LoadedEngine, Shapes, loaded_engine
 from ganruntime.sessions.tensorrt_environment import check_environment, graph_of_engine, rebuild_command
-from ganruntime.sessions.tensorrt_lanes import Call, Lane, Streams, failed
+from ganruntime.sessions.tensorrt_lanes import Call, Lane, Streams, new_context
 from ganruntime.sessions.tensorrt_library import captured_messages, require_tensorrt
 from ganruntime.sizes import Size, size_of, size_option, size_text, spec_at, varying_inputs
 from ganruntime.spec import GeneratorSpec, TensorSpec
@@ -195,26 +195,23 @@ class TensorRTSession(Session):
         return call
 
     def _context(self, profile: EngineProfile, streams: Streams) -> trt.IExecutionContext:
-        import tensorrt as trt
-
         with captured_messages() as messages:
-            strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            context = self._engine.engine.create_execution_context(strategy)
-            if context is None:
-                raise self._no_room("; ".join(messages.errors) or "no word of TensorRT")
-            if not context.set_optimization_profile_async(profile.index, streams.compute.handle):
-                raise failed(f"TensorRT does not switch to profile {profile.index}", messages.errors)
-            # The switch may copy on the stream; shapes set before it is done would belong to the old profile.
-            streams.compute.wait()
-            context.set_device_memory(self._scratch.address, self._scratch.size_bytes)
+            context = new_context(self._engine.engine, profile.index, streams.compute, self._scratch)
+        if context is None:
+            raise self._no_room("; ".join(messages.errors) or "no word of TensorRT")
         return context
 
     def _no_room(self, got: str) -> EngineError:
-        smaller = self._rebuild((max(1, self._record.largest_batch // 2),))
+        sizes = self._record.sizes
+        if self._record.largest_batch == 1 and len(sizes) > 1:
+            less, command = "without the largest size", self._rebuild(sizes=sizes[:-1])
+        else:
+            smaller = (max(1, self._record.largest_batch // 2),)
+            less, command = "for a smaller largest batch", self._rebuild(smaller)
         return EngineError(
             f"the GPU has no room to run the engine {self.variant.name}",
             got=got,
-            remedy="free the GPU (`nvidia-smi` says who holds it), or build for a smaller largest batch: " + smaller,
+            remedy=f"free the GPU (`nvidia-smi` says who holds it), or build {less}: {command}",
         )
 
     def run(self, inputs: Arrays, out: Arrays) -> None:
@@ -231,6 +228,7 @@ class TensorRTSession(Session):
                 remedy="TensorRTSession.for_worker gives each thread its own, over the same engine",
             )
         under_way: deque[tuple[Call, Arrays]] = deque()
+        is_done = False
         try:
             for inputs, out in pieces:
                 if len(under_way) == _LANES:
@@ -242,11 +240,12 @@ class TensorRTSession(Session):
                 call.put(inputs, streams)
             while under_way:
                 yield _taken(*under_way.popleft())
+            is_done = True
         except BackendError:
             self._failed = True
             raise
         finally:
-            if under_way:
+            if not is_done:
                 self._drain()
             self._busy.release()
 

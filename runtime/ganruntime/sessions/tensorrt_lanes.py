@@ -163,5 +163,27 @@ class Call:
                 raise failed("TensorRT failed on the GPU", messages.errors)
 
 
+def new_context(
+    engine: trt.ICudaEngine, profile: int, compute: Stream, scratch: DeviceBuffer
+) -> trt.IExecutionContext | None:
+    """A context on a profile, which computes in `scratch`, as others on the same stream do; None for want of memory.
+
+    Raises:
+        EngineError: TensorRT does not switch to the profile.
+    """
+    import tensorrt as trt
+
+    with captured_messages() as messages:
+        context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if context is None:
+            return None
+        if not context.set_optimization_profile_async(profile, compute.handle):
+            raise failed(f"TensorRT does not switch to profile {profile}", messages.errors)
+        # The switch may copy on the stream; shapes set before it is done would belong to the old profile.
+        compute.wait()
+        context.set_device_memory(scratch.address, scratch.size_bytes)
+    return context
+
+
 def failed(problem: str, errors: list[str]) -> EngineError:
     return EngineError(problem, got="; ".join(errors) or None)

@@ -56,7 +56,8 @@ class Machine:
     gpu_is_lost: bool = False  # an error of a kernel: every later call ends in it
     kernels_fail: bool = False  # which shows when the host waits for them
     at_step: Callable[[int], None] | None = None  # called at each step of a build, on the builder's thread
-    step_code: str = ""  # the same for a machine in another process: Python code, which may use `step` and `say`
+    run_code: str = ""  # Python code for each run of an engine, in this process or another
+    step_code: str = ""  # at_step for a machine in another process: Python code, which may use `step` and `machine`
     # What is held at present, and what has been done.
     last_error: Any = None  # what cudaGetLastError would say
     builds: list[dict[str, Any]] = field(default_factory=list)
@@ -78,7 +79,8 @@ class Machine:
         from ganexport.tensorrt.isolated import run_isolated
 
         kept = ("version", "gpus", "driver_cuda", "runtime_cuda", "unsupported", "build_errors", "forces_tf32")
-        description = {k: v for k, v in asdict(self).items() if k in (*kept, "ignores_hardware_level", "step_code")}
+        names = (*kept, "ignores_hardware_level", "step_code", "run_code")
+        description = {k: v for k, v in asdict(self).items() if k in names}
         (folder / "machine.json").write_text(json.dumps(description))
         monkeypatch.setenv(_DESCRIPTION, str(folder / "machine.json"))
         monkeypatch.syspath_prepend(str(Path(__file__).parent / "stand_in"))

@@ -446,6 +446,7 @@ def tensorrt(machine: Machine) -> types.ModuleType:
         def _run(
             self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int], scratch: tuple[int, int] | None
         ) -> None:
+            exec(machine.run_code, {"shapes": shapes})
             engine, memory = self._engine, machine.device.memory
             feed = {}
             for name, tensor in engine._inputs.items():

@@ -66,6 +66,18 @@ def test_the_engine_is_the_one_that_this_process_would_build(
     assert list(temporary_folder.iterdir()) == []
 
 
+def test_a_crash_in_the_engines_first_run_is_told_too(
+    bundle_path: Path, tmp_path: Path, temporary_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import os, signal\nif shapes['z'][0] == 1:\n    os.kill(os.getpid(), signal.SIGSEGV)"
+    describe(monkeypatch, tmp_path, run_code=code)
+    with pytest.raises(EngineError, match=r"TensorRT crashed while it built the engine \(SIGSEGV\)") as caught:
+        engine_into_bundle(bundle_path, OPTIONS)
+    assert "SIGSEGV, in the phase 'first run of profile 1'" in str(caught.value)
+    assert "do it again with:" in str(caught.value)
+    assert [v.format for v in read_bundle(bundle_path).manifest.variants] == ["onnx"]
+
+
 @pytest.mark.parametrize(
     ("name", "problem", "remedy"),
     [

@@ -6,12 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from imaginary_machine import Machine
+from tensorrt_bundles import sized_spec, write_sized_bundle
 from to_trt_command import run
 
+from ganexport.probes import probe_inputs
 from ganexport.tensorrt.job import run_job
 from ganruntime.bundle import read_bundle
+from ganruntime.errors import InputError
+from ganruntime.generator import Generator
+from ganruntime.sizes import spec_at
 
 
 def test_it_builds_and_says_what_it_did(
@@ -134,6 +140,35 @@ def test_real_tensorrt_builds_proves_and_serves(bundle_path: Path, capsys: pytes
         assert trt.__version__ in out
     variants = [v for v in read_bundle(bundle_path).manifest.variants if v.engine]
     assert [v.status for v in variants] == ["verified", "verified"]
-    generator = ganruntime.load(bundle_path, backend="tensorrt", precision="fp32")
-    assert generator.generate(21, seed=1).shape == (21, 8, 8, 1)
-    generator.session.close()
+    graph = ganruntime.load(bundle_path, device="cpu", backend="onnxruntime", precision="fp32", threads=1)
+    with ganruntime.load(bundle_path, backend="tensorrt", precision="fp32") as generator:
+        assert generator.describe()["cuda_graphs"] == {"used": ["1", "4", "16"], "not_used": {}}
+        images = generator.generate(85, seed=1)  # several pieces, which overlap
+        np.testing.assert_allclose(images.astype(int), graph.generate(85, seed=1).astype(int), atol=1)
+        with Generator(generator.session.for_worker()) as worker:  # type: ignore[attr-defined]
+            np.testing.assert_array_equal(worker.generate(85, seed=1), images)
+    graph.close()
+
+
+@pytest.mark.tensorrt
+def test_real_tensorrt_takes_several_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a machine with TensorRT and a GPU: tuned sizes, others in the range, and one that is too large."""
+    pytest.importorskip("tensorrt", reason="TensorRT is not installed")
+    cudart = pytest.importorskip("cuda.bindings.runtime", reason="cuda-python is not installed")
+    error, count = cudart.cudaGetDeviceCount()
+    if int(error) or not count:
+        pytest.skip("no NVIDIA GPU")
+    import ganruntime
+
+    path = write_sized_bundle(tmp_path / "sized.gan").path
+    code, _, err = run(capsys, path, "--batch", "1,4", "--size", "32x48,64x64")
+    assert code == 0, err
+    graph = ganruntime.load(path, device="cpu", backend="onnxruntime", precision="fp32", threads=1)
+    with ganruntime.load(path, backend="tensorrt", precision="fp32") as generator:
+        for size in ((64, 64), (32, 48), (24, 60)):
+            given = probe_inputs(spec_at(sized_spec(), size), 1, 0, 9)
+            images = generator.generate(9, **given)
+            np.testing.assert_allclose(images.astype(int), graph.generate(9, **given).astype(int), atol=1)
+        with pytest.raises(InputError, match="takes no images of this size"):
+            generator.generate(1, **probe_inputs(spec_at(sized_spec(), (68, 64)), 1, 0, 1))
+    graph.close()
