@@ -1,7 +1,7 @@
 """Run as a script: how much resident memory grows while images are streamed, or bundles loaded and closed.
 
-Arguments: the work, how many times, and `leak` for the negative control. Prints one JSON object. A process of its own,
-so that nothing else is in its memory.
+Arguments: the work, how many times, and how many times more with a leak on purpose, the negative control. Prints one
+JSON object with `flat` and, where there is one, `leaking`. A process of its own, so that nothing else is in its memory.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def shards(count: int, keep: list[Any] | None) -> Iterator[int]:
                 yield len(result.images)
 
 
-def cycles(count: int, keep: list[Any] | None) -> Iterator[int]:
+def cycles(count: int, keep: list[Any] | None, backend: str = "onnxruntime") -> Iterator[int]:
     from small_bundles import write_small_bundle
 
     from ganruntime.generator import load
@@ -68,7 +68,7 @@ def cycles(count: int, keep: list[Any] | None) -> Iterator[int]:
     with tempfile.TemporaryDirectory() as folder:
         path = write_small_bundle(Path(folder) / "small.gan")
         for _ in range(count):
-            generator = load(path, "cpu", "onnxruntime", buckets=(1, 4), threads=2)
+            generator = load(path, "cpu", backend, buckets=(1, 4), threads=2)
             generator.generate(3, seed=1)
             if keep is not None:
                 keep.append(generator)
@@ -77,16 +77,23 @@ def cycles(count: int, keep: list[Any] | None) -> Iterator[int]:
             yield 1
 
 
-def main(work: str, count: int, leak: bool) -> dict[str, int]:
+def openvino_cycles(count: int, keep: list[Any] | None) -> Iterator[int]:
+    return cycles(count, keep, "openvino")
+
+
+WORK = {"stream": stream, "shards": shards, "cycles": cycles, "openvino_cycles": openvino_cycles}
+
+
+def growth(work: str, count: int, leak: bool) -> dict[str, int]:
     done, start, kept = 0, 0, []
-    for step in {"stream": stream, "shards": shards, "cycles": cycles}[work](count, kept if leak else None):
+    for step in WORK[work](count, kept if leak else None):
         done += step
         if not start and done >= WARM_UP_SHARE * count:
             start = resident_bytes()
-    growth = resident_bytes() - start
+    grown = resident_bytes() - start
     return {
         "done": done,
-        "growth_bytes": growth,
+        "growth_bytes": grown,
         "threads": threading.active_count(),
         "files": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
         "kept": len(kept),
@@ -95,4 +102,8 @@ def main(work: str, count: int, leak: bool) -> dict[str, int]:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
-    print(json.dumps(main(sys.argv[1], int(sys.argv[2]), "leak" in sys.argv[3:])))
+    work, count, leaking = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    found = {"flat": growth(work, count, leak=False)}
+    if leaking:
+        found["leaking"] = growth(work, leaking, leak=True)
+    print(json.dumps(found))

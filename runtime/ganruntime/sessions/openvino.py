@@ -6,6 +6,7 @@ What was asked for is what runs, or there is an error: no other device, no lower
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -125,7 +126,7 @@ class OpenVinoSession(Session):
             # Otherwise products with compressed weights quantise their activations as they come.
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         }
-        known = set(core.get_property("CPU", "SUPPORTED_PROPERTIES"))
+        known = _known_properties()
         shapes = {
             t.name: ov.PartialShape([batch, *(-1 if d is None else d for d in t.shape)])
             for t in self.spec.inputs
@@ -248,6 +249,12 @@ def new_core() -> openvino.Core:
         core = import_openvino().Core()
         core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
     return core
+
+
+@functools.cache
+def _known_properties() -> frozenset[str]:
+    """The settings that the CPU plugin has. Asked once: the answer (openvino 2026.4) is never freed, 5 KiB a time."""
+    return frozenset(new_core().get_property("CPU", "SUPPORTED_PROPERTIES"))
 
 
 def _inference_precision(core: openvino.Core, precision: str) -> str:
