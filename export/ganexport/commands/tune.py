@@ -175,7 +175,12 @@ def _time_text(row: Row, bucket: int) -> str:
     time = row.times.get(bucket)
     if time is None:
         return ""
-    return f"{'~' if time.rounds == 1 else ''}{time.seconds * 1000:.3g}"
+    return ("~" if time.rounds == 1 else "") + milliseconds_text(time.seconds * 1000)
+
+
+def milliseconds_text(milliseconds: float) -> str:
+    """Three digits, or all of those before the point: 0.123, 45.6, 1,770."""
+    return f"{milliseconds:.3g}" if milliseconds < 100 else f"{milliseconds:,.0f}"
 
 
 def _rate_text(row: Row) -> str:
@@ -198,7 +203,8 @@ def _pick_text(pick: Pick) -> str:
     from ganexport.tuning.configurations import Configuration
 
     name = Configuration(pick.backend, pick.variant, pick.threads, pick.streams).name
-    text = f"{name}, {pick.milliseconds:.3g} ms for a batch of {pick.bucket} ({pick.images_per_second:,.0f} images/s)"
+    took, rate = milliseconds_text(pick.milliseconds), f"{pick.images_per_second:,.0f}"
+    text = f"{name}, {took} ms for a batch of {pick.bucket} ({rate} images/s)"
     if pick.untuned is None:
         return text
     if (pick.untuned.backend, pick.untuned.variant, pick.untuned.milliseconds) == (

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from command_line import Ganexport
 
-from ganexport.commands.tune import floor_from_text
+from ganexport.commands.tune import floor_from_text, milliseconds_text
 from ganexport.tuning import tune as module
 from ganruntime.bundle import Variant, bundle_changed, read_bundle
 from ganruntime.choice import Choice
@@ -224,6 +224,11 @@ def test_wrong_arguments_are_errors_with_a_word(
     assert answer.code not in (0, None)
     assert words in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_times_have_three_digits_or_all_before_the_point() -> None:
+    found = [milliseconds_text(ms) for ms in (0.12345, 45.67, 99.9, 123.4, 1770.2)]
+    assert found == ["0.123", "45.7", "99.9", "123", "1,770"]
 
 
 @pytest.mark.parametrize("text", ["psnr", "psnr=", "psnr=x", "psnr=-1", "psnr=inf", "psnr=nan", "levels=3", ""])
