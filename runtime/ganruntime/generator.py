@@ -325,6 +325,12 @@ class Generator:
 
     def _ran(self, pieces: Iterable[tuple[Piece, Rows]]) -> abc.Generator[tuple[Piece, Arrays], None, None]:
         """Runs pieces, and yields each with its outputs, which hold until the next is asked for. Under the lock."""
+        if self._session.pieces_at_once == 1:  # nothing overlaps: the way without a queue
+            for piece, rows in pieces:
+                inputs, out = self._arrays(rows, piece.bucket)
+                self._session.run(inputs, out)
+                yield piece, out
+            return
         given: deque[Piece] = deque()
 
         def arrays() -> Iterator[tuple[Rows, Rows]]:
