@@ -15,6 +15,7 @@ from ganruntime import __version__
 from ganruntime.errors import CheckpointError, DeviceError, InputError
 from gantrain.data.named import source_from_name
 from gantrain.data.source import ImageSource
+from gantrain.data.split import split
 from gantrain.data.toys import TOYS, toy_from_name
 from gantrain.data.vectors import VectorSource
 from gantrain.objectives import objective_from_name
@@ -25,6 +26,7 @@ from gantrain.run_folder import RUN_FILE, RunRecord, check_new, read_run
 
 # What may change from one part of a run to the next: it decides when to stop and to save, not what is computed.
 FREE_SETTINGS = ("steps", "checkpoint_every")
+_MOST_NAMES = 1_000
 
 Source = ImageSource | VectorSource
 
@@ -185,14 +187,15 @@ def _data(source: str | Source, recipe: Recipe, settings: TrainingSettings) -> S
             remedy="ganexport recipes lists the recipes for vectors",
         )
     if isinstance(source, str):
-        return source_from_name(source, settings.size, settings.channels, settings.images)
+        whole = source_from_name(source, settings.size, settings.channels, settings.images, settings.broken)
+        return split(whole, settings.held_out).train
     if source.images.shape[1:3] != (settings.size, settings.size):
         raise InputError(
             f"{source.name} has images of another size",
             got=list(source.images.shape),
             expected=f"[N, {settings.size}, {settings.size}, C]",
         )
-    return source
+    return split(source, settings.held_out).train
 
 
 def _check_together(recipe: Recipe, s: TrainingSettings, data: Source) -> None:
@@ -250,6 +253,9 @@ def _data_record(source: str | Source, data: Source) -> dict[str, Any]:
     amount: dict[str, Any] = {"length": data.size} if isinstance(data, VectorSource) else {}
     if isinstance(data, ImageSource):
         amount = {"images": len(data.images), "channels": data.channels}
+        if data.skipped:
+            # A folder of pictures with as many captions would make a record of megabytes.
+            amount |= {"left_out_files": len(data.skipped), "left_out": list(data.skipped[:_MOST_NAMES])}
     return {"source": where, "name": data.name, "fingerprint": data.fingerprint} | amount
 
 

@@ -10,6 +10,7 @@ from ganruntime.files import folder_written_atomically
 from ganruntime.spec import GeneratorSpec, Provenance
 from gantrain.augmentations.ada import Controller
 from gantrain.checkpoint import spec_from_generator
+from gantrain.data.split import HELD_OUT_KEY
 from gantrain.ema import averaged_copy
 from gantrain.networks import NetworkRecord, network_from_record
 from gantrain.optimisers import optimiser_of
@@ -69,11 +70,13 @@ def discriminator_record(plan: Plan) -> NetworkRecord:
 
 def spec_of(plan: Plan, state: TrainingState) -> GeneratorSpec:
     """What a checkpoint of this state says of its generator."""
+    held_out = plan.settings.held_out if isinstance(plan.settings, ImageSettings) else 0.0
     provenance = Provenance(
         recipe=plan.recipe.name,
         dataset=plan.data.name,
         steps=state.step,
         seed=plan.record.seed,
+        metrics={HELD_OUT_KEY: held_out} if held_out else {},  # a bundle is judged on what its generator never saw
         versions=plan.record.versions,
     )
     return spec_from_generator(state.average, plan.name, provenance)

@@ -64,6 +64,7 @@ def command(
     from gantrain.progress import ProgressLine
     from gantrain.recipes import recipe_from_name
     from gantrain.recipes.settings import changes_from_arguments
+    from gantrain.run_folder import read_run
     from gantrain.stop_signals import TrainingStopped
 
     settings: dict[str, object] = {}
@@ -108,6 +109,10 @@ def command(
     finally:
         if progress:
             progress.close()
+    data = read_run(out).data
+    if data.get("left_out"):
+        count, name = data["left_out_files"], data["left_out"][0]
+        click.echo(f"left out of the data: {count} files, such as {name}; run.json names them", err=True)
     click.echo(checkpoint)
 
 

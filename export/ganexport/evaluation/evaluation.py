@@ -16,6 +16,7 @@ from ganruntime import noise
 from ganruntime.errors import CheckpointError, InputError
 from ganruntime.spec import GeneratorSpec
 from gantrain.data.named import source_from_name
+from gantrain.data.split import HELD_OUT_KEY
 from gantrain.data.toys import TOYS, toy_from_name
 from gantrain.metrics.judge import Judge
 from gantrain.metrics.memorisation import Memorisation
@@ -23,7 +24,6 @@ from gantrain.metrics.reference import Reference, reference_of
 from gantrain.metrics.scoring import Scorer, Scores, scorer_of_images, scorer_of_vectors, space_from_name
 from gantrain.metrics.table import METRICS, NotApplicable, memorisation_of
 
-HELD_OUT_KEY = "held_out_share"  # in a spec's provenance.metrics, where training kept something back
 LEAST = 16
 
 

@@ -15,6 +15,7 @@ from ganruntime.noise import stream_of
 from gantrain.data.source import ImageSource
 
 MOST_HELD_OUT = 0.5
+HELD_OUT_KEY = "held_out_share"  # in a spec's provenance.metrics, where something was kept back
 _STREAM = stream_of("gantrain.data.split")
 
 

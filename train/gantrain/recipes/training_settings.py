@@ -53,6 +53,12 @@ class ImageSettings(TrainingSettings):
     channels: int = setting(0, "1 for grey, 3 for RGB, 0 for what the data source has", choices=(0, 1, 3))
     discriminator: str = setting("own", "the recipe's own, or a transformer (ViT)", choices=("own", "vit"))
     images: int = setting(0, "train on the first this many images; 0 for all (4,000 of the drawn faces)", least=0)
+    held_out: float = setting(
+        0.0, "share of the images that is kept out of training, to measure on", least=0.0, most=0.5
+    )
+    broken: str = setting(
+        "skip", "pictures that cannot be decoded: leave out and name, or stop", choices=("skip", "stop")
+    )
     mirror: bool = setting(False, "mirror every image left to right at random; not for digits or letters")
     shift: int = setting(
         0, "differentiable augmentation: D sees all images shifted by up to this many pixels", least=0, most=64
