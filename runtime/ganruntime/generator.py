@@ -327,9 +327,9 @@ class Generator:
         """Runs pieces, and yields each with its outputs, which hold until the next is asked for. Under the lock."""
         if self._session.pieces_at_once == 1:  # nothing overlaps: the way without a queue
             for piece, rows in pieces:
-                inputs, out = self._arrays(rows, piece.bucket)
-                self._session.run(inputs, out)
-                yield piece, out
+                inputs, filled = self._arrays(rows, piece.bucket)
+                self._session.run(inputs, filled)
+                yield piece, filled
             return
         given: deque[Piece] = deque()
 
