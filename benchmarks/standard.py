@@ -146,6 +146,7 @@ def bench(case: Case, *, gpu: bool, share: float) -> BenchResult:
         only=True,
         queries=case.queries,
         usual_buckets=False,
+        pool_images=case.pool_images,
     )
     extras = {} if gpu else extras_for(case, bundle, usable_cores())
     return bench_bundle(
@@ -154,33 +155,46 @@ def bench(case: Case, *, gpu: bool, share: float) -> BenchResult:
 
 
 def measure(cases: list[Case], options: argparse.Namespace) -> int:
+    """Measures one after the other and keeps each as soon as it is there; results of an earlier run of the others stay,
+    with their time beside them."""
     options.output.mkdir(parents=True, exist_ok=True)
+    suffix = "-gpu" if options.gpu else ""
+    summary = options.output / f"standard{suffix}.json"
+    records = _earlier(summary)
     peaks = measured_peaks("cuda" if options.gpu else "cpu")
-    records: list[dict[str, Any]] = []
     for case in cases:
         start = time.perf_counter()
         print(f"{case.name}:", flush=True)
         result = bench(case, gpu=options.gpu, share=options.quick)
-        name = f"standard-{case.name}" + ("-gpu" if options.gpu else "")
-        pictures = {f"{name}{file.removeprefix('bench')}": data for file, data in pictures_from_result(result).items()}
-        data = json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n"
-        page = markdown_from_result(result, list(pictures))
-        for file, content in {f"{name}.json": data.encode(), f"{name}.md": page.encode(), **pictures}.items():
-            write_atomically(options.output / file, content)
         print(text_from_result(result))
         commands = [f"ganexport {shlex.join(command)}" for command in case.commands(Path("runs/standard") / case.name)]
-        records.append(record_from_result(case, result, peaks, commands, gigaflops(source_of(case)[0])))
+        records[case.name] = record_from_result(case, result, peaks, commands, gigaflops(source_of(case)[0]))
+        kept = [records[name] for name in CASES if name in records]
+        name = f"standard-{case.name}{suffix}"
+        pictures = {f"{name}{file.removeprefix('bench')}": data for file, data in pictures_from_result(result).items()}
+        written = {
+            f"{name}.json": json_bytes(result.to_json()),
+            f"{name}.md": markdown_from_result(result, list(pictures)).encode(),
+            **pictures,
+            summary.name: json_bytes({"schema_version": 1, "generators": kept}),
+            f"standard{suffix}.md": markdown_from_records(kept, suffix).encode(),
+        }
+        for file, content in written.items():
+            write_atomically(options.output / file, content)
         print(f"  {time.perf_counter() - start:.0f} s", flush=True)
-    name = "standard-gpu" if options.gpu else "standard"
-    page = markdown_from_records(records, peaks, result)
-    summary = {"schema_version": 1, "peaks": peaks, "generators": records}
-    write_atomically(options.output / f"{name}.md", page.encode())
-    write_atomically(
-        options.output / f"{name}.json", (json.dumps(summary, indent=2, ensure_ascii=False) + "\n").encode()
-    )
-    print(page)
-    met = all(aim["met"] for record in records for aim in record["aims"])
-    return 0 if met and not any(record["failed"] for record in records) else 1
+    print((options.output / f"standard{suffix}.md").read_text(encoding="utf-8"))
+    new = [records[case.name] for case in cases]
+    return 0 if all(aim["met"] for record in new for aim in record["aims"]) and not any(r["failed"] for r in new) else 1
+
+
+def _earlier(summary: Path) -> dict[str, dict[str, Any]]:
+    if not summary.exists():
+        return {}
+    return {record["generator"]: record for record in json.loads(summary.read_text(encoding="utf-8"))["generators"]}
+
+
+def json_bytes(data: Any) -> bytes:
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 if __name__ == "__main__":

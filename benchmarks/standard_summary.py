@@ -37,6 +37,9 @@ def record_from_result(
     return {
         "generator": case.name,
         "commands": list(commands),
+        "time_utc": result.environment["time_utc"],
+        "environment": lines_from_environment(dict(result.environment)),
+        "peaks": dict(peaks),
         "gigaflops_per_image": flops,
         "rows": rows,
         "aims": _aims(case, result, rows),
@@ -113,8 +116,9 @@ def _aims(case: Case, result: BenchResult, rows: Sequence[Mapping[str, Any]]) ->
     return aims
 
 
-def markdown_from_records(records: Sequence[Mapping[str, Any]], peaks: Mapping[str, float], result: BenchResult) -> str:
-    """The page of all of them. `result`: any one, for the environment."""
+def markdown_from_records(records: Sequence[Mapping[str, Any]], suffix: str = "") -> str:
+    """The page of all of them. suffix: of the files' names."""
+    peaks = records[-1]["peaks"]
     lines = ["# The standard set", ""]
     busy = [r["generator"] for r in records if not r["neighbours"]["quiet"]]
     if busy:
@@ -126,7 +130,7 @@ def markdown_from_records(records: Sequence[Mapping[str, Any]], peaks: Mapping[s
         "what the network's products as it is written would take at the peak that matrix products reach here "
         f"({', '.join(f'{name} {value:,.0f}' for name, value in peaks.items())}, in 10⁹ operations a second); a form "
         "with fewer products can be below it. A page for each generator: "
-        + ", ".join(f"[{r['generator']}](standard-{r['generator']}.md)" for r in records)
+        + ", ".join(f"[{r['generator']}](standard-{r['generator']}{suffix}.md)" for r in records)
         + ".",
         "",
         "| generator | batch | precision | ours | ms a batch | over eager | best plain | ms a batch | over plain | "
@@ -152,5 +156,10 @@ def markdown_from_records(records: Sequence[Mapping[str, Any]], peaks: Mapping[s
     lines += ["", "## How the bundles were made", ""]
     for record in records:
         lines += ["```sh", *record["commands"], "```", ""]
-    lines += ["## Environment", "", *(f"- {line}" for line in lines_from_environment(dict(result.environment)))]
-    return "\n".join(lines) + "\n"
+    lines += ["## Environment", ""]
+    times: dict[tuple[str, ...], list[str]] = {}
+    for record in records:
+        times.setdefault(tuple(record["environment"]), []).append(f"{record['generator']} {record['time_utc']}")
+    for environment, generators in times.items():
+        lines += [*(f"- {line}" for line in environment), f"- {'; '.join(generators)}", ""]
+    return "\n".join(lines).rstrip() + "\n"

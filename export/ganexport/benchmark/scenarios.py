@@ -25,7 +25,7 @@ from ganexport.benchmark.result import BenchResult, Latency, RepeatCheck, Served
 from ganexport.benchmark.rounds import Call, Progress, Spread, Timing, interleaved, percentile, ratios
 from ganexport.benchmark.server_scenario import serve_all
 from ganexport.benchmark.servers import servers_for
-from ganexport.benchmark.settings import Settings
+from ganexport.benchmark.settings import POOL_IMAGES, Settings
 from ganexport.probes import probe_inputs
 from ganexport.source import Source, require_origin
 from ganruntime.bundle import Bundle
@@ -34,7 +34,7 @@ from ganruntime.generator import candidates
 
 SEED = 0x62656E63  # "benc": apart from the golden and the proving latents
 _REPEAT_LIMIT = 1.10  # TEST04: one sample over and over may not be more than 10 % faster
-_POOL_IMAGES, _POOL_BATCHES, _POOL_BYTES = 512, 64, 256 << 20
+_POOL_BATCHES, _POOL_BYTES = 64, 256 << 20
 _FASTEST_PERCENT = 10
 _DIFFERENT, _SAME = "different ", "same "
 
@@ -88,7 +88,7 @@ def bench_bundle(
         _add(lineup, extras or {}, say)
         built = list(lineup.contenders)
         watch = NeighbourWatch()
-        pools = {batch: pool_of(bundle, batch) for batch in {1, *settings.batches}}
+        pools = {batch: pool_of(bundle, batch, settings.pool_images) for batch in {1, *settings.batches}}
         agreement = _agreement(lineup, bundle, pools, settings, say)
         if progress is not None:  # those who are absent take no time
             progress(_slices_of(settings) * (len(picks) + len(extras or {}) - len(lineup.contenders)))
@@ -233,10 +233,10 @@ def _timings(lineup: Lineup, calls: Mapping[str, Call], **options: Any) -> dict[
     return timings
 
 
-def pool_of(bundle: Bundle, batch: int) -> list[Arrays]:
+def pool_of(bundle: Bundle, batch: int, images: int = POOL_IMAGES) -> list[Arrays]:
     """Different batches to go round in, the same for everybody: at least two, so that no call repeats the last one."""
     row_bytes = sum(8 * t.size for t in bundle.spec.inputs) + sum(8 * t.size for t in bundle.spec.outputs)
-    count = min(_POOL_BATCHES, max(2, _POOL_IMAGES // batch), max(2, _POOL_BYTES // (row_bytes * batch)))
+    count = min(_POOL_BATCHES, max(2, images // batch), max(2, _POOL_BYTES // (row_bytes * batch)))
     return [probe_inputs(bundle.spec, SEED, i * batch, batch) for i in range(count)]
 
 

@@ -9,6 +9,7 @@ from ganruntime.cores import usable_cores
 from ganruntime.errors import InputError
 
 BATCHES = (1, 16, 64)
+POOL_IMAGES = 512
 LEAST_QUERIES = 100  # below, a 99th percentile is a guess
 # All of 300 in time would say with 95 % confidence that at most 1 % of all are late; of 1,000, four may be late.
 SERVER_REQUESTS = 1000
@@ -31,6 +32,8 @@ class Settings:
     max_delay_ms: of the batcher.
     usual_buckets: whether the runtime is loaded with its usual batch buckets beside the measured sizes, as a server
         would load it. Without them there is less to warm and to keep; a measured size is a bucket either way.
+    pool_images: of how many different images the batches to go round in are made, about; every contender draws them all
+        once, to be checked.
     queries: of the single stream, at least. Below 100 its 99th percentile is no more than the slowest call.
 
     Raises:
@@ -50,6 +53,7 @@ class Settings:
     max_delay_ms: float = 2.0
     queries: int = LEAST_QUERIES
     usual_buckets: bool = True
+    pool_images: int = POOL_IMAGES
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "batches", checked_buckets(self.batches))
@@ -70,6 +74,8 @@ class Settings:
             raise InputError("server_requests is out of range", got=self.server_requests, expected=expected)
         if self.queries < 1:
             raise InputError("queries is out of range", got=self.queries, expected="at least 1")
+        if self.pool_images < 1:
+            raise InputError("pool_images is out of range", got=self.pool_images, expected="at least 1")
         if not 0 <= self.max_delay_ms <= 60_000:
             raise InputError("max_delay_ms is out of range", got=self.max_delay_ms, expected="0 to 60000")
 
