@@ -45,6 +45,10 @@ def test_every_show_has_options_that_the_recipe_takes(data: str, recipe: str) ->
     options = Options(data, recipe)
     settings = settings_with(recipe_from_name(recipe).defaults, options.settings)
     assert settings.size == 32
+    # Rates that fall have fallen when the training ends, however long it was asked to be.
+    asked = Options(data, recipe, steps=50)
+    ends = settings_with(recipe_from_name(recipe).defaults, asked.settings).decay_end
+    assert ends == (50 if asked.show.decays else 0)
     assert options.steps_to_make == SHOWS[data, recipe].steps
     assert Options(data, recipe, quick=True).steps_to_make == SHOWS[data, recipe].quick_steps
     assert Options(data, recipe, steps=12, quick=True).steps_to_make == 12
