@@ -75,9 +75,19 @@ TINY_RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
     "r3gan": ("digits", _SMALL),
     "sngan": ("digits", TINY | {"max_width": 8, "discriminator_steps": 2, "discriminator": "vit"}),
     "sngan-projection": ("digits", TINY | {"max_width": 8, "discriminator_steps": 2}),
-    "stylegan2": ("digits", _SMALL | {
-        "size": 8, "w_size": 6, "penalty_every": 2, "path_every": 2, "shift": 1, "ada_target": 0.6, "ada_images": 100.0,
-    }),
+    "stylegan2": (
+        "digits",
+        _SMALL
+        | {
+            "size": 8,
+            "w_size": 6,
+            "penalty_every": 2,
+            "path_every": 2,
+            "shift": 1,
+            "ada_target": 0.6,
+            "ada_images": 100.0,
+        },
+    ),
     "toy": ("ring", _TINY_TOY | {"pack": 2, "penalty_every": 2, "decay_start": 2, "decay_end": 20}),
     "wgan": ("digits", TINY | {"discriminator_steps": 2}),
     "wgan-gp": ("digits", TINY | {"discriminator_steps": 2}),

@@ -66,9 +66,9 @@ def command(
 
     fp16 and bf16 are typed graphs in which norms, roots, large sums and the output head stay in fp32. int8 is explicit
     Q/DQ, calibrated over latents; layers that cost too much stay in fp32 until the floor is met. int8-symmetric has no
-    zero points, as TensorRT wants it, and keeps fewer layers under the same floor. fp32-cpu is no lower precision but the
-    fp32 graph in forms that are faster with OpenVINO, within the bound of fp32; --floor does not concern it. Either all rungs that were asked for
-    are added, or none. Needs no torch and no checkpoint.
+    zero points, as TensorRT wants it, and keeps fewer layers under the same floor. fp32-cpu is no lower precision but
+    the fp32 graph in forms that are faster with OpenVINO, within the bound of fp32; --floor does not concern it. Either
+    all rungs that were asked for are added, or none. Needs no torch and no checkpoint.
 
     Where this CPU has no kernels for a type, a reference evaluation checks the numbers, and the verdict says so.
 
@@ -172,7 +172,8 @@ def _notes(new: NewVariant) -> list[str]:
         verdict = new.findings[0].verdict
         largest = max(value for key, value in verdict.errors.items() if key.rpartition(".")[2] == "max_abs")
         lines.append(
-            f"{name}: at most {largest:.1e} from the fp32 graph over {verdict.latents:,} latents (bound {verdict.bound:.0e})"
+            f"{name}: at most {largest:.1e} from the fp32 graph over {verdict.latents:,} latents "
+            f"(bound {verdict.bound:.0e})"
         )
     if "quantised" in report:
         lines.append(
