@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 
 import pytest
+
+# Beside other workers (pytest-xdist) each has its share of the cores, and so have the processes that its tests start:
+# threads that wait for each other on cores that are taken cost more than they bring. Before anything imports torch.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from ganruntime.sessions.devices import gpu_count
 
