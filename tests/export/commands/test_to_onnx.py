@@ -59,7 +59,7 @@ def test_another_process_exports_the_same_bytes(
     exported_once: Exported,
     tmp_path: Path,
 ) -> None:
-    process = ganexport_process("to-onnx", checkpoint_once, "-o", tmp_path / "again.gan", "--latents", "300")
+    process = ganexport_process("to-onnx", checkpoint_once, "-o", tmp_path / "again.gan")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     for name in ("model.onnx", "golden.npz", "preview.png"):
@@ -69,13 +69,13 @@ def test_another_process_exports_the_same_bytes(
     assert err.splitlines() == [
         "dcgan-generator: checking the network",
         "dcgan-generator: exporting the graph",
-        "dcgan-generator: proving the graph over 300 latents in batches 1, 2, 3, 64, 257",
+        "dcgan-generator: proving the graph over 1,024 latents in batches 1, 2, 3, 64, 257",
         "dcgan-generator: proving the graph that gives pixels, equal to that of values",
         "dcgan-generator: writing the bundle",
     ]
     first, second, third = out.splitlines()
     assert first.startswith(f"{tmp_path / 'again.gan'}: ")
-    assert "verified over 300 latents" in first
+    assert "verified over 1,024 latents" in first
     assert second.startswith("  image: largest error ")
     assert second.endswith((" (bound 1e-05), pixels at most 0 level(s) apart", "pixels at most 1 level(s) apart"))
     assert third == "  fp32-uint8: the same images as pixels, equal over all of these latents"
