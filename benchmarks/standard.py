@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def source_of(case: Case) -> tuple[Source, Path | str]:
     """The network that the bundle was exported from, and what to call it."""
     if case.make is None:
         run = folder_of(case) / "run"
-        return generator_from_checkpoint(run), run
+        return generator_from_checkpoint(run), run.relative_to(_ROOT)
     module, spec = case.make()
     return Source(module, spec, f"factory standard_cases:{case.name}"), f"benchmarks/standard_cases.py:{case.name}"
 
@@ -149,9 +150,10 @@ def bench(case: Case, *, gpu: bool, share: float) -> BenchResult:
         pool_images=case.pool_images,
     )
     extras = {} if gpu else extras_for(case, bundle, usable_cores())
-    return bench_bundle(
+    result = bench_bundle(
         bundle, source, origin, settings, extras=extras, say=lambda line: print(f"  {line}", flush=True)
     )
+    return replace(result, bundle=str(bundle.path.relative_to(_ROOT)))  # the same in every checkout
 
 
 def measure(cases: list[Case], options: argparse.Namespace) -> int:
