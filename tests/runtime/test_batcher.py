@@ -129,7 +129,7 @@ def test_large_inputs_are_drawn_late_and_are_the_same() -> None:
     generator = Generator(FakeSession(spec, buckets=(4,)))
     batcher, _ = by_hand(generator)
     future = batcher.submit(seed=4, first=2, n=3)
-    (ticket,) = batcher._queue.tickets()
+    (ticket,) = batcher._worker._queue.tickets()
     assert ticket.payload.request.given == {}
     batcher.close()
     assert np.array_equal(future.result(0), generator.generate(3, seed=4, first=2))
@@ -438,9 +438,9 @@ def begun(batcher: Batcher, is_interrupted: bool, latents: Any, **arguments: Any
     if is_interrupted:
         session.run = interrupt
     try:
-        batcher._lend_thread(ticket)
+        batcher._worker.lend_thread(ticket)
     except KeyboardInterrupt:
-        batcher._abandon(ticket)
+        batcher._worker.abandon(ticket)
         if not future.done():  # nobody but `run` has it
             future = concurrent.futures.Future()
             future.cancel()

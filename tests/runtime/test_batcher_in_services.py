@@ -161,7 +161,8 @@ def test_a_forked_process_is_told_to_load_its_own(bundle_path: Path) -> None:
     expected = generator.generate(2, seed=1)
     with generator.batcher() as batcher:
         batcher.submit(seed=1).result(10)
-        with batcher._changed, generator._lock:  # at the worst moment: what the child inherits is locked for ever
+        # At the worst moment: what the child inherits is locked for ever.
+        with batcher._worker._changed, generator._lock:
             found = [
                 in_a_fork(lambda: batcher.submit(seed=1)),
                 in_a_fork(batcher.stats),

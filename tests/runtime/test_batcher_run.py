@@ -100,10 +100,10 @@ def test_a_lone_request_is_run_by_the_thread_that_calls(watched: Watched, batche
 def test_a_request_that_waits_for_company_is_run_by_the_batcher_s_thread(watched: Watched) -> None:
     with watched.generator.batcher(max_delay_ms=5) as batcher:
         # The last batch had four rows and took an hour, so that as many are awaited, for five milliseconds.
-        with batcher._lock:
-            batcher._queue.finished(time.monotonic(), 4, 3600.0)
+        with batcher._worker._lock:
+            batcher._worker._queue.finished(time.monotonic(), 4, 3600.0)
         assert np.array_equal(batcher.run(seed=1), CLEAN.generate(1, seed=1))
-        assert watched.threads == [batcher._thread]
+        assert watched.threads == [batcher._worker.thread]
     # Counted once the batch is over, which its caller need not wait for: after the close it is. The patience after the
     # last batch ends a moment before the request's own delay; which of the two is seen depends on the wake-up.
     released = batcher.stats().released
@@ -121,7 +121,7 @@ def test_what_comes_meanwhile_is_run_by_the_batcher_s_thread(watched: Watched, b
     thread.join(30)
     assert np.array_equal(found[0], CLEAN.generate(9, seed=1))
     # The rest of the split request shares its last batch with the other one.
-    assert watched.threads == [thread] + [batcher._thread] * 2
+    assert watched.threads == [thread] + [batcher._worker.thread] * 2
 
 
 def test_a_free_thread_does_not_run_what_others_wait_for(watched: Watched, batcher: Batcher) -> None:
@@ -134,7 +134,7 @@ def test_a_free_thread_does_not_run_what_others_wait_for(watched: Watched, batch
     thread.join(30)
     assert np.array_equal(found[0], CLEAN.generate(1, seed=2))
     assert first.result(30).shape == (1, 8, 8, 3)
-    assert watched.threads == [batcher._thread] * 2
+    assert watched.threads == [batcher._worker.thread] * 2
 
 
 def test_threads_that_come_and_go_each_get_their_own(watched: Watched) -> None:
@@ -247,7 +247,7 @@ def test_an_interruption_of_its_own_run_leaves_the_device_to_others(
     with pytest.raises(Ended):
         batcher.run(seed=1, n=n)
     assert np.array_equal(others[0].result(30), CLEAN.generate(1, seed=2))
-    assert watched.threads == [threading.main_thread(), batcher._thread]
+    assert watched.threads == [threading.main_thread(), batcher._worker.thread]
     assert np.array_equal(batcher.run(seed=3), CLEAN.generate(1, seed=3))
     stats = batcher.stats()
     assert (stats.submitted, stats.completed, stats.cancelled, stats.failed) == (3, 2, 1, 0)
@@ -281,7 +281,7 @@ def test_closing_waits_for_a_lent_thread(watched: Watched, batcher: Batcher, who
     thread, found = in_thread(lambda: batcher.run(seed=1))
     assert watched.started.wait(30)
     closing, _ = in_thread(batcher.close if who == "batcher" else watched.generator.close)
-    wait_until(lambda: batcher._is_closing)
+    wait_until(lambda: batcher._worker._is_closing)
     closing.join(0.05)
     assert closing.is_alive()
     watched.go_on.set()
