@@ -73,6 +73,9 @@ def test_the_fingerprint_knows_pixels_and_labels() -> None:
     other[3, 4, 5] ^= 1
     assert ImageSource("digits", other, digits.labels).fingerprint != digits.fingerprint
     assert ImageSource("digits", digits.images).fingerprint != digits.fingerprint
+    renamed = ImageSource("digits", digits.images, digits.labels, classes={"digit": tuple("abcdefghij")})
+    assert renamed.fingerprint != digits.fingerprint
+    assert renamed.fingerprint_without_classes == digits.fingerprint_without_classes != digits.fingerprint
 
 
 # --- faces ----------------------------------------------------------------------------------------------------------

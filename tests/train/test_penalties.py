@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from gantrain.penalties.drift import drift_penalty
 from gantrain.penalties.interpolates import factors, slope_penalty
 from gantrain.penalties.path_length import DECAY, directions, path_penalty
 from gantrain.penalties.weight_clipping import clip_weights
@@ -55,6 +56,14 @@ def test_interpolation_factors_are_functions_of_seed_and_position() -> None:
     assert many.min() >= 0
     assert many.max() < 1
     assert many.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_drift_pulls_the_level_of_real_logits_to_zero_and_leaves_their_differences() -> None:
+    logits = torch.tensor([3.0, -1.0, 1.0], requires_grad=True)
+    penalty = drift_penalty(logits)
+    assert penalty.item() == pytest.approx(11 / 3)
+    penalty.backward()
+    torch.testing.assert_close(logits.grad, 2 / 3 * logits.detach())
 
 
 def test_clipping_keeps_small_weights_and_statistics() -> None:

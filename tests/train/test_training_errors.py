@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_runs import TINY, TINY_MLP, contents
+from tiny_runs import TINY, TINY_MLP, TINY_RECIPES, contents
 
 from ganruntime.errors import CheckpointError, DataError, DeviceError, InputError, OutputError, TrainingError
 from gantrain.checkpoint import load_generator, read_tensors
@@ -133,6 +133,29 @@ def test_resuming_on_other_pixels_is_refused(tmp_path: Path) -> None:
     changed[7, 3, 3] ^= 255
     with pytest.raises(InputError, match="other data"):
         train("mlp", ImageSource("digits", changed, digits.labels), tmp_path / "run", resume=True)
+
+
+def test_a_run_from_before_class_names_were_recorded_says_so_and_what_to_do(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train("mlp", "digits", run, steps=2, settings=TINY_MLP, threads=1)
+    record = json.loads((run / "run.json").read_text())
+    record["data"]["fingerprint"] = source_from_name("digits", 8, images=50).fingerprint_without_classes
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="before the names of classes") as raised:
+        train("mlp", "digits", run, steps=3, resume=True)
+    assert "another --out" in str(raised.value)
+
+
+def test_a_part_that_a_run_was_started_without_stays_away(tmp_path: Path) -> None:
+    """Of an earlier release, whose record does not know the setting: the recipe's default of today is not its own."""
+    data, settings = TINY_RECIPES["progressive"]
+    run = tmp_path / "run"
+    train("progressive", data, run, steps=2, settings=settings | {"drift": 0.0}, threads=1)
+    record = json.loads((run / "run.json").read_text())
+    del record["settings"]["drift"]
+    (run / "run.json").write_text(json.dumps(record))
+    train("progressive", None, run, steps=3, resume=True)
+    assert json.loads((run / "run.json").read_text())["settings"]["drift"] == 0.0
 
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:

@@ -113,6 +113,8 @@ def first_losses(tmp_path: Path, recipe: str, changes: dict[str, Any], steps: in
         ("stylegan2", {"mixing": 0.0}),
         ("stylegan2", {"path_length": 0.0}),
         ("progressive", {"stage_images": 0}),
+        ("progressive", {"drift": 0.0}),
+        ("wgan", {"drift": 0.1}),
     ],
 )
 def test_every_part_changes_the_training(tmp_path: Path, recipe: str, changes: dict[str, Any]) -> None:

@@ -24,8 +24,8 @@ from gantrain.recipes.settings import settings_with
 from gantrain.recipes.training_settings import ImageSettings, TrainingSettings
 from gantrain.run_folder import RUN_FILE, RunRecord, check_new, read_run
 
-# What may change from one part of a run to the next: it decides when to stop and to save, not what is computed.
-FREE_SETTINGS = ("steps", "checkpoint_every")
+# What may change from one part of a run to the next: it decides when to stop, to save and to look, not what is computed.
+FREE_SETTINGS = ("steps", "checkpoint_every", "metrics_every", "accumulate")
 _MOST_NAMES = 1_000
 
 Source = ImageSource | VectorSource
@@ -33,13 +33,17 @@ Source = ImageSource | VectorSource
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe, its settings, the data and the record of both that goes to run.json."""
+    """A recipe, its settings, the data and the record of both that goes to run.json.
+
+    data: what is trained on. whole: the same before anything was held out of it.
+    """
 
     recipe: Recipe
     settings: TrainingSettings
     data: Source
     record: RunRecord
     device: torch.device
+    whole: Source
 
     @property
     def name(self) -> str:
@@ -85,7 +89,8 @@ def new_plan(
     chosen = device_from_name(device or "cpu")
     seed = _checked_seed(0 if seed is None else seed)
     check_new(run)
-    data = _data(source, recipe, settings)
+    whole = _data(source, recipe, settings)
+    data = _to_train_on(whole, settings)
     _check_together(recipe, settings, data)
     record = RunRecord(
         recipe=recipe.name,
@@ -96,7 +101,7 @@ def new_plan(
         threads=_checked_threads(threads) or torch.get_num_threads(),
         versions={"ganexport": __version__, "torch": str(torch.__version__), "numpy": numpy.__version__},
     )
-    return Plan(recipe, settings, data, record, chosen)
+    return Plan(recipe, settings, data, record, chosen, whole)
 
 
 def resumed_plan(
@@ -122,7 +127,7 @@ def resumed_plan(
     _same(run, "the recipe", before.recipe, recipe_name)
     recipe = recipe_from_name(before.recipe)
     try:
-        settings = settings_with(recipe.defaults, before.settings)
+        settings = settings_with(recipe.defaults, {**_unknown_then(recipe, before), **before.settings})
     except InputError as error:
         raise CheckpointError(
             f"{run / RUN_FILE}: {error.problem}", got=error.got, expected=error.expected, remedy="start a new run"
@@ -134,9 +139,17 @@ def resumed_plan(
     if seed is not None:
         _same(run, "the seed", before.seed, seed)
     chosen = device_from_name(device or before.device)
-    data = _data(source if source is not None else str(before.data.get("source", "")), recipe, settings)
+    whole = _data(source if source is not None else str(before.data.get("source", "")), recipe, settings)
+    data = _to_train_on(whole, settings)
     known = before.data
     if data.fingerprint != known.get("fingerprint"):
+        if isinstance(data, ImageSource) and data.fingerprint_without_classes == known.get("fingerprint"):
+            raise InputError(
+                f"{run} was started before the names of classes were part of what a run records of its data",
+                got=f"{data.name}, {_amount(known)}: the same pixels and labels, under names that cannot be checked",
+                expected="a run whose record has them",
+                remedy="export its checkpoint as it is, or start a new run on these data with another --out",
+            )
         raise InputError(
             f"{run} was started on other data",
             got=f"{data.name}, {_amount(_data_record(source or '', data))}, {data.fingerprint[:12]}…",
@@ -150,7 +163,7 @@ def resumed_plan(
         device=str(chosen),
         threads=_checked_threads(threads) or before.threads,
     )
-    return Plan(recipe, asked, data, record, chosen)
+    return Plan(recipe, asked, data, record, chosen, whole)
 
 
 def device_from_name(name: str) -> torch.device:
@@ -187,21 +200,32 @@ def _data(source: str | Source, recipe: Recipe, settings: TrainingSettings) -> S
             remedy="ganexport recipes lists the recipes for vectors",
         )
     if isinstance(source, str):
-        whole = source_from_name(source, settings.size, settings.channels, settings.images, settings.broken)
-        return split(whole, settings.held_out).train
+        return source_from_name(source, settings.size, settings.channels, settings.images, settings.broken)
     if source.images.shape[1:3] != (settings.size, settings.size):
         raise InputError(
             f"{source.name} has images of another size",
             got=list(source.images.shape),
             expected=f"[N, {settings.size}, {settings.size}, C]",
         )
-    return split(source, settings.held_out).train
+    return source
+
+
+def _to_train_on(whole: Source, settings: TrainingSettings) -> Source:
+    if isinstance(whole, ImageSource) and isinstance(settings, ImageSettings):
+        return split(whole, settings.held_out).train
+    return whole
 
 
 def _check_together(recipe: Recipe, s: TrainingSettings, data: Source) -> None:
     """Raises `InputError` for settings that are each in range and contradict each other, or the data."""
     if s.batch % s.pack:
         raise InputError("a batch is no whole number of packs", got=f"batch={s.batch}, pack={s.pack}")
+    if s.batch % (s.pack * s.accumulate) or s.batch // s.accumulate < 2:
+        raise InputError(
+            "a batch cannot be taken in so many parts",
+            got=f"batch={s.batch}, accumulate={s.accumulate}, pack={s.pack}",
+            expected="parts of equal size, of at least two samples, and of whole packs",
+        )
     if s.pack > 1 and recipe.conditional:
         raise InputError("a conditional recipe judges samples one by one", got=f"pack={s.pack}", expected="pack=1")
     if s.real_label != 1.0 and not objective_from_name(s.objective).smooths:
@@ -271,6 +295,12 @@ def _with_steps(changes: Mapping[str, Any], steps: int | None) -> dict[str, Any]
     if "steps" in changes:
         raise InputError("steps are given twice", got=f"steps={changes['steps']} and {steps}")
     return {**changes, "steps": steps}
+
+
+def _unknown_then(recipe: Recipe, record: RunRecord) -> dict[str, Any]:
+    """The parts that a run's record does not mention, switched off: there were none of them when it was started."""
+    base = ImageSettings if recipe.kind == "image" else TrainingSettings
+    return {f.name: f.default for f in fields(base) if f.name not in record.settings}
 
 
 def _same(run: Path, what: str, before: object, asked: object) -> None:

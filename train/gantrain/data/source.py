@@ -63,6 +63,15 @@ class ImageSource:
             digest.update(repr(self.classes[name]).encode())
         return digest.hexdigest()
 
+    @cached_property
+    def fingerprint_without_classes(self) -> str:
+        """What `fingerprint` was while class names had no part in it: tells an old run's record from other data's."""
+        digest = hashlib.sha256(repr(self.images.shape).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        for name in sorted(self.labels):
+            digest.update(name.encode() + np.ascontiguousarray(self.labels[name], np.int64).tobytes())
+        return digest.hexdigest()
+
     def part(self, indices: NDArray[np.int64], name: str | None = None) -> ImageSource:
         """Some of the images with their labels, in the order of `indices`; a copy of theirs."""
         labels = {attribute: values[indices] for attribute, values in self.labels.items()}

@@ -12,17 +12,18 @@ from gantrain.recipes.training_settings import OBJECTIVE_NAMES, ImageSettings
 
 @dataclass(frozen=True)
 class ProgressiveSettings(ImageSettings):
-    """The paper's appendix A.1: λ = 10, one critic step, Adam at 1e-3 with betas (0, 0.99), equal stages and fades.
+    """The paper's appendix A.1: λ = 10, one critic step, Adam at 1e-3 with betas (0, 0.99), equal stages and fades, and
+    a drift of 0.001.
 
-    Of its loss the small drift term, 0.001 · E[D(x)²], is left out. A stage has 20,000 images, where the paper has
-    800,000: at 32 px all is grown after 120,000. The images have their full size from the start, with as little detail
-    as the networks have grown to.
+    A stage has 20,000 images, where the paper has 800,000: at 32 px all is grown after 120,000. The images have their
+    full size from the start, with as little detail as the networks have grown to.
     """
 
     size: int = setting(32, "side of the square images, in pixels", choices=(8, 16, 32, 64, 128, 256))
     z_size: int = setting(64, "length of the latent vector", least=1, most=65536)
     objective: str = setting("wasserstein", "what both networks optimise", choices=OBJECTIVE_NAMES)
     gradient_penalty: float = setting(10.0, "the weight λ of (|∇D| - 1)² between real and fake", least=0.0)
+    drift: float = setting(0.001, "weight of D(x)² on real data: holds a critic's level near 0", least=0.0)
     generator_lr: float = setting(1e-3, "the generator's learning rate", least=0.0)
     discriminator_lr: float = setting(1e-3, "the critic's learning rate", least=0.0)
     beta1: float = setting(0.0, "Adam's decay of the gradient's mean", least=0.0, most=0.99999)

@@ -17,6 +17,9 @@ class TrainingSettings(Settings):
     z_size: int = setting(100, "length of the latent vector", least=1, most=65536)
     steps: int = setting(3000, "generator steps to make in all", least=1)
     batch: int = setting(64, "images in a batch", least=2, most=65536)
+    accumulate: int = setting(
+        1, "a batch is taken in this many parts, one after another, which needs less memory", least=1, most=1024
+    )
     discriminator_steps: int = setting(1, "discriminator steps before each generator step: k", least=1, most=100)
     pack: int = setting(1, "PacGAN: D judges this many samples together", least=1, most=64)
     objective: str = setting("non_saturating", "what both networks optimise", choices=OBJECTIVE_NAMES)
@@ -32,6 +35,7 @@ class TrainingSettings(Settings):
     decay_end: int = setting(0, "the step at which they have fallen, linearly, to `decay_to`; 0 for no decay", least=0)
     decay_to: float = setting(0.0, "share of the learning rates that is left after the decay", least=0.0, most=1.0)
     gradient_penalty: float = setting(0.0, "WGAN-GP's weight λ of (|∇D| - 1)² between real and fake", least=0.0)
+    drift: float = setting(0.0, "weight of D(x)² on real data: holds a critic's level near 0", least=0.0)
     r1: float = setting(0.0, "weight γ of R1, γ/2·|∇D|² on real images", least=0.0)
     r2: float = setting(0.0, "weight γ of R2, γ/2·|∇D|² on generated images", least=0.0)
     penalty_every: int = setting(1, "R1 and R2 in every n-th discriminator step, n times as heavy", least=1, most=1000)
@@ -40,7 +44,9 @@ class TrainingSettings(Settings):
         10_000.0, "half-life of the averaged generator weights, in images; 0 for none", least=0.0
     )
     sample_images: int = setting(64, "images on a sample sheet", least=1, most=4096)
-    sample_every: int = setting(1000, "steps between sample sheets, beside those at 0, 100, 300", least=1)
+    sample_every: int = setting(1000, "steps between sample sheets, beside those at 0, 100, 300, 1000, 2000, 5000", least=1)
+    metrics_every: int = setting(1000, "steps between scores of the generator; 0 for none", least=0)
+    metrics_samples: int = setting(1000, "samples that a score is computed from", least=16, most=100_000)
     log_every: int = setting(10, "steps between lines of log.jsonl", least=1)
     checkpoint_every: int = setting(1000, "steps between checkpoints", least=1)
 
