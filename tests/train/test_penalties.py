@@ -9,7 +9,7 @@ from torch import nn
 
 from gantrain.penalties.drift import drift_penalty
 from gantrain.penalties.interpolates import factors, slope_penalty
-from gantrain.penalties.path_length import DECAY, directions, path_penalty
+from gantrain.penalties.path_length import DECAY, directions, follow, path_lengths, path_penalty
 from gantrain.penalties.weight_clipping import clip_weights
 from gantrain.penalties.zero_centred import squared_gradient
 
@@ -85,8 +85,12 @@ def test_the_path_penalty_of_a_linear_generator_is_known() -> None:
     mean = torch.tensor(0.5, dtype=torch.float64)
     lengths = (y.flatten(1) @ a).square().sum(1).sqrt()
     after = 0.5 + DECAY * (lengths.mean() - 0.5)
-    torch.testing.assert_close(path_penalty(images, styles, y, mean), (lengths - after).square().mean())
+    found = path_lengths(images, styles, y)
+    torch.testing.assert_close(found, lengths)
+    assert not path_lengths(images, styles, y, differentiable=False).requires_grad
+    follow(mean, found.mean())
     torch.testing.assert_close(mean, after)
+    torch.testing.assert_close(path_penalty(found, mean), (lengths - after).square().mean())
 
 
 def test_path_directions_are_functions_of_seed_and_position_of_unit_size_a_pixel() -> None:

@@ -35,27 +35,28 @@ class Batches:
             # uint8 [N, C, H, W], channels last
             self._pixels = torch.tensor(plan.data.images).permute(0, 3, 1, 2).to(self._device)
 
-    def real(self, first: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The batch at position `first`: images float32 [batch, C, H, W] in [-1, 1], or vectors float32
-        [batch, length]; and of a conditional recipe the labels int64 [batch], otherwise nothing."""
+    def real(self, first: int, count: int | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The samples at positions `first` …, `count` of them or a batch: images float32 [count, C, H, W] in [-1, 1],
+        or vectors float32 [count, length]; and of a conditional recipe the labels int64 [count], otherwise nothing."""
+        count = self._count if count is None else count
         if not isinstance(self._data, ImageSource):
-            rows = torch.from_numpy(self._data.rows(first, self._count)).to(self._device)
+            rows = torch.from_numpy(self._data.rows(first, count)).to(self._device)
             if self._label is None:
                 return rows, ()
-            return rows, (torch.from_numpy(self._data.labels(first, self._count)[self._label]).to(self._device),)
-        places = order.indices(self._seed, first, self._count, len(self._pixels))
+            return rows, (torch.from_numpy(self._data.labels(first, count)[self._label]).to(self._device),)
+        places = order.indices(self._seed, first, count, len(self._pixels))
         real = self._pixels[torch.from_numpy(places).to(self._device)].to(torch.float32).div_(127.5).sub_(1.0)
         if self._mirror:
-            flipped = torch.from_numpy(order.mirrored(self._seed, first, self._count)).to(self._device)
+            flipped = torch.from_numpy(order.mirrored(self._seed, first, count)).to(self._device)
             real = torch.where(flipped[:, None, None, None], real.flip(3), real)
         if self._label is None:
             return real, ()
         return real, (torch.from_numpy(self._data.labels[self._label][places]).to(self._device),)
 
-    def latents(self, first: int, use: str = "") -> Tensor:
-        """The latents of generated samples `first` … : float32 [batch, *latent.shape]; others for each `use`."""
+    def latents(self, first: int, count: int, use: str = "") -> Tensor:
+        """The latents of generated samples `first` … : float32 [count, *latent.shape]; others for each `use`."""
         seed = stream_of(f"{self._latent_seed} {use}") if use else self._latent_seed
-        drawn = latents(self._latent, seed, first, self._count)
+        drawn = latents(self._latent, seed, first, count)
         return torch.from_numpy(drawn).to(self._device)
 
 

@@ -25,35 +25,35 @@ class Drawing:
     def __init__(self, plan: Plan, generator: nn.Module, batches: Batches) -> None:
         s = plan.settings
         self._generator, self._batches, self._device = generator, batches, plan.device
-        self._count, self._seed = s.batch, plan.record.seed
+        self._seed = plan.record.seed
         self._mixing = s.mixing if isinstance(s, ImageSettings) else 0.0
 
-    def __call__(self, first: int, labels: tuple[Tensor, ...]) -> Tensor:
-        """Samples `first` … : images [batch, C, H, W] or vectors [batch, length]."""
+    def __call__(self, first: int, count: int, labels: tuple[Tensor, ...]) -> Tensor:
+        """Samples `first` … : images [count, C, H, W] or vectors [count, length]."""
         if not isinstance(self._generator, Stylegan2Generator):
-            samples: Tensor = self._generator(self._batches.latents(first), *labels)
+            samples: Tensor = self._generator(self._batches.latents(first, count), *labels)
             return samples
-        return self.images(self.styles(first, labels), first)
+        return self.images(self.styles(first, count, labels), first)
 
-    def styles(self, first: int, labels: tuple[Tensor, ...]) -> Tensor:
-        """[batch, style_layers, w_size] of a StyleGAN2; its mean of w is brought up to date."""
+    def styles(self, first: int, count: int, labels: tuple[Tensor, ...]) -> Tensor:
+        """[count, style_layers, w_size] of a StyleGAN2; its mean of w is brought up to date."""
         generator = self._stylegan2()
-        w = generator.mapping(self._batches.latents(first), *labels)
+        w = generator.mapping(self._batches.latents(first, count), *labels)
         generator.update_w_avg(w)
         if not self._mixing:
             return generator.styles(w)
-        other = generator.mapping(self._batches.latents(first, "mixed"), *labels)
-        u = (uniform(self._seed, first, self._count, 2, stream=_MIXING).astype(np.float64) + 1.0) / 2.0  # [N, 2]
+        other = generator.mapping(self._batches.latents(first, count, "mixed"), *labels)
+        u = (uniform(self._seed, first, count, 2, stream=_MIXING).astype(np.float64) + 1.0) / 2.0  # [N, 2]
         layers = generator.style_layers
         # A crossover from 1 to layers - 1, so that both have a say; `layers` where the image is not mixed.
         places = np.where(u[:, 0] < self._mixing, 1 + (u[:, 1] * (layers - 1)).astype(np.int64), layers)
         return generator.mixed_styles(w, other, torch.from_numpy(places).to(self._device))
 
     def images(self, styles: Tensor, first: int) -> Tensor:
-        """The images [batch, C, H, W] of a StyleGAN2's styles, with noise of their own."""
+        """The images [N, C, H, W] of a StyleGAN2's styles [N, style_layers, w_size], with noise of their own."""
         generator = self._stylegan2()
         seed = stream_of(f"gantrain.drawing noise of seed {self._seed}")  # not that which the user will generate with
-        drawn = (latents(t, seed, first, self._count) for t in generator.noise_tensors())
+        drawn = (latents(t, seed, first, len(styles)) for t in generator.noise_tensors())
         return generator.synthesis(styles, [torch.from_numpy(noise).to(self._device) for noise in drawn])
 
     def _stylegan2(self) -> Stylegan2Generator:

@@ -24,7 +24,8 @@ from gantrain.recipes.settings import settings_with
 from gantrain.recipes.training_settings import ImageSettings, TrainingSettings
 from gantrain.run_folder import RUN_FILE, RunRecord, check_new, read_run
 
-# What may change from one part of a run to the next: it decides when to stop, to save and to look, not what is computed.
+# What may change from one part of a run to the next: it decides when to stop, to save and to look, and how the memory
+# is used (`accumulate`; results are then equal within rounding), not what is computed.
 FREE_SETTINGS = ("steps", "checkpoint_every", "metrics_every", "accumulate")
 _MOST_NAMES = 1_000
 

@@ -27,16 +27,24 @@ def directions(seed: int, first: int, count: int, shape: tuple[int, ...]) -> np.
     return y / np.float32(math.sqrt(shape[-1] * shape[-2]))
 
 
-def path_penalty(images: Tensor, styles: Tensor, y: Tensor, mean: Tensor) -> Tensor:
-    """(|Jᵀy| - a)², a scalar with a gradient of its own; `mean`, a scalar buffer, is brought up to date.
+def path_lengths(images: Tensor, styles: Tensor, y: Tensor, *, differentiable: bool = True) -> Tensor:
+    """|Jᵀy| of each image, [N].
 
     Args:
         images: [N, C, H, W], made from `styles`.
         styles: [N, layers, w_size], which the images depend on.
         y: as the images.
-        mean: float32 [], 0 at the beginning of the training.
+        differentiable: whether the lengths are to have a gradient of their own.
     """
-    (slope,) = torch.autograd.grad((images * y).sum(), styles, create_graph=True)  # [N, layers, w_size]
-    lengths = slope.square().sum(2).mean(1).sqrt()  # [N]
-    mean.lerp_(lengths.detach().mean(), DECAY)
+    (slope,) = torch.autograd.grad((images * y).sum(), styles, create_graph=differentiable)  # [N, layers, w_size]
+    return slope.square().sum(2).mean(1).sqrt()
+
+
+def follow(mean: Tensor, batch_mean: Tensor) -> None:
+    """Brings the moving mean a, float32 [] and 0 at the beginning, up to date with the mean length of a batch."""
+    mean.lerp_(batch_mean.detach(), DECAY)
+
+
+def path_penalty(lengths: Tensor, mean: Tensor) -> Tensor:
+    """(|Jᵀy| - a)² of lengths [N] and the moving mean, this batch's lengths in it: a scalar."""
     return (lengths - mean).square().mean()

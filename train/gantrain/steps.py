@@ -1,0 +1,192 @@
+"""A step of the discriminator and a step of the generator: what the loop repeats.
+
+A batch is taken in `accumulate` parts of equal size, one after another, and their gradients are added up before the
+optimiser steps. A part's samples, latents, labels, noise and augmentation are those of the undivided batch, being
+functions of (seed, position), and losses and penalties are means over samples, so that the gradients add up to the
+batch's. Only what looks across samples sees the part: batch normalisation (ghost batches: Hoffer, Hubara and Soudry,
+"Train longer, generalize better", 2017, arXiv:1705.08741) and the minibatch deviation. Packs and a relativistic loss's
+pairs are never cut through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gantrain.batches import Batches
+from gantrain.drawing import Drawing
+from gantrain.objectives import objective_from_name
+from gantrain.penalties.drift import drift_penalty
+from gantrain.penalties.interpolates import factors, slope_penalty
+from gantrain.penalties.path_length import PATH_LENGTH, directions, follow, path_lengths, path_penalty
+from gantrain.penalties.weight_clipping import clip_weights
+from gantrain.penalties.zero_centred import squared_gradient
+from gantrain.plan import Plan
+from gantrain.recipes.training_settings import ImageSettings
+from gantrain.schedules.growth import Growth
+from gantrain.start import spec_of
+from gantrain.statistics import Statistics
+from gantrain.training_state import TrainingState
+from gantrain.view import View
+
+Labels = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What came of a discriminator step.
+
+    loss: the objective's, without penalties, []. real_logits, fake_logits: of the whole batch, [batch / pack].
+    real, fake: samples of its last part, [N, C, H, W] or [N, length].
+    """
+
+    loss: Tensor
+    real_logits: Tensor
+    fake_logits: Tensor
+    real: Tensor
+    fake: Tensor
+
+
+class Steps:
+    """The two steps of a training; between them they keep the last batch, which serves both networks."""
+
+    def __init__(self, plan: Plan, state: TrainingState) -> None:
+        s = plan.settings
+        self._settings, self._seed, self._device, self._state = s, plan.record.seed, plan.device, state
+        self._objective = objective_from_name(s.objective)
+        self._batches = Batches(plan, spec_of(plan, state).inputs[0])
+        self._draw = Drawing(plan, state.generator, self._batches)
+        self._view, self._grow = View(plan, state), Growth(plan, state)
+        self._parts = s.accumulate
+        self._count = s.batch // self._parts  # samples in a part
+        self._offsets = [part * self._count for part in range(self._parts)]
+        self._of_generator = Statistics(state.generator, self._parts)
+        self._of_discriminator = Statistics(state.discriminator, self._parts)
+        # Of each part of the last batch: what G drew, with its graph; what D was shown of the real samples; the labels.
+        self._last: list[tuple[Tensor | None, Tensor, Labels]] = []
+        weight = s.path_length if isinstance(s, ImageSettings) else 0.0
+        self._path_every = s.path_every if isinstance(s, ImageSettings) else 1
+        self._path_weight = self._path_every * weight
+
+    def discriminator(self, d_step: int, *, last: bool) -> Judged:
+        """Discriminator step `d_step`, counted from 0; `last` before the generator's, which takes the same batch."""
+        s, discriminator = self._settings, self._state.discriminator
+        first = d_step * s.batch
+        self._grow(first)
+        penalise = d_step % s.penalty_every == 0
+        losses, logits = [], []
+        self._last.clear()
+        self._of_generator.begin()
+        self._of_discriminator.begin()
+        self._state.discriminator_optimiser.zero_grad()
+        for offset in self._offsets:
+            at = first + offset
+            real, labels = self._batches.real(at, self._count)  # [N, C, H, W] or [N, length]; [N] if conditional
+            with torch.set_grad_enabled(last and self._parts == 1):  # the last batch also serves G
+                fake = self._draw(at, self._count, labels)  # as real; a real and a generated sample share the label
+            shown_real, shown_fake = self._view(real, at, "real"), self._view(fake.detach(), at, "fake")
+            shown_real.requires_grad_(penalise and s.r1 > 0)
+            shown_fake.requires_grad_(penalise and s.r2 > 0)
+            real_logits = discriminator(shown_real, *labels)  # [N], of packs [N / pack]
+            fake_logits = discriminator(shown_fake, *labels)
+            loss = self._objective.discriminator_loss(real_logits, fake_logits, s.real_label)
+            paid = loss
+            if s.drift:
+                paid = paid + s.drift * drift_penalty(real_logits)
+            if penalise and s.r1:
+                paid = paid + s.penalty_every * s.r1 / 2.0 * squared_gradient(real_logits, shown_real)
+            if penalise and s.r2:
+                paid = paid + s.penalty_every * s.r2 / 2.0 * squared_gradient(fake_logits, shown_fake)
+            if s.gradient_penalty:
+                paid = paid + s.gradient_penalty * self._slope_penalty(first, offset, shown_real, shown_fake, labels)
+            self._share(paid).backward()  # type: ignore[no-untyped-call]
+            losses.append(self._share(loss.detach()))
+            logits.append(torch.stack([real_logits.detach(), fake_logits.detach()]))  # [2, N / pack]
+            self._of_discriminator.keep()
+            if not last:
+                self._of_generator.keep()
+            elif self._parts == 1:
+                self._last.append((fake, shown_real, labels))
+            else:  # drawn again in the generator's step: the graphs of all parts would need the memory of the whole
+                self._of_generator.drop()
+                self._last.append((None, shown_real.detach(), labels))
+        self._of_discriminator.settle()
+        if not last:
+            self._of_generator.settle()
+        self._state.discriminator_optimiser.step()
+        if s.clip:
+            clip_weights(discriminator, s.clip)
+        of_real, of_fake = _joined(logits, 1)
+        self._view.saw(of_real, d_step)
+        return Judged(_sum(losses), of_real, of_fake, real, fake.detach())
+
+    def generator(self, step: int) -> Tensor:
+        """Generator step `step`, counted from 0, after its last discriminator step; the objective's loss, []."""
+        s, state = self._settings, self._state
+        first = ((step + 1) * s.discriminator_steps - 1) * s.batch
+        path = self._path_weight > 0 and step % self._path_every == 0
+        losses = []
+        self._of_generator.begin()
+        self._of_discriminator.begin()
+        state.generator_optimiser.zero_grad()
+        state.discriminator.requires_grad_(False)  # spares the gradients of D's weights
+        if path and self._parts > 1:
+            self._follow_path_lengths(first)
+        for offset in self._offsets:
+            at = first + offset
+            fake, shown_real, labels = self._last.pop(0)
+            if fake is None:
+                fake = self._draw(at, self._count, labels)
+            judged = state.discriminator(self._view(fake, at, "generator"), *labels)
+            rivals = state.discriminator(shown_real, *labels).detach() if self._objective.relative else None
+            loss = self._objective.generator_loss(judged, rivals)
+            paid = loss
+            if path:
+                lengths = self._path_lengths(at, labels)
+                if self._parts == 1:
+                    follow(state.extras[PATH_LENGTH], lengths.mean())
+                paid = paid + self._path_weight * path_penalty(lengths, state.extras[PATH_LENGTH])
+            self._share(paid).backward()  # type: ignore[no-untyped-call]
+            losses.append(self._share(loss.detach()))
+            self._of_generator.keep()
+            self._of_discriminator.keep()
+        self._of_generator.settle()
+        self._of_discriminator.settle()
+        state.generator_optimiser.step()
+        state.discriminator.requires_grad_(True)
+        return _sum(losses)
+
+    def _slope_penalty(self, first: int, offset: int, real: Tensor, fake: Tensor, labels: Labels) -> Tensor:
+        # One u a pack, counted from the batch's position.
+        u = factors(self._seed, first + offset // self._settings.pack, len(real))
+        return slope_penalty(
+            lambda x: self._state.discriminator(x, *labels), real, fake, torch.from_numpy(u).to(self._device)
+        )
+
+    def _path_lengths(self, at: int, labels: Labels, *, differentiable: bool = True) -> Tensor:
+        styles = self._draw.styles(at, self._count, labels)  # [N, layers, w_size]
+        images = self._draw.images(styles, at)  # [N, C, H, W]
+        y = torch.from_numpy(directions(self._seed, at, self._count, images.shape[1:])).to(self._device)
+        return path_lengths(images, styles, y, differentiable=differentiable)  # [N]
+
+    def _follow_path_lengths(self, first: int) -> None:
+        """The moving mean takes the lengths of the whole batch before any part is held against it."""
+        means = []
+        for offset, (_, _, labels) in zip(self._offsets, self._last, strict=True):
+            means.append(self._share(self._path_lengths(first + offset, labels, differentiable=False).detach().mean()))
+            self._of_generator.drop()
+        follow(self._state.extras[PATH_LENGTH], _sum(means))
+
+    def _share(self, mean: Tensor) -> Tensor:
+        """A part's mean as its share of the batch's."""
+        return mean if self._parts == 1 else mean / self._parts
+
+
+def _sum(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(values).sum()
+
+
+def _joined(values: list[Tensor], dim: int) -> Tensor:
+    return values[0] if len(values) == 1 else torch.cat(values, dim)
