@@ -1,4 +1,4 @@
-"""Runs: the folder of a bulk run, what it was asked for, and which of its files are whole.
+"""Runs: the folder of a bulk run, its record, and which of its files are whole.
 
 Two files stand beside the images or shards. `run.json` says what was asked, and is written first. `files.jsonl` has a
 line for each file that is whole, in order: its name, size and SHA-256. A file is written under another name, completed,
@@ -18,29 +18,34 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import functools
-import hashlib
 import json
 import os
-import platform
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
-from ganruntime.bundle import Bundle
-from ganruntime.encoding import Encoding
 from ganruntime.errors import BackendError, InputError, OutputError
 from ganruntime.files import output_error, sha256_of
-from ganruntime.spec import GeneratorSpec
+from ganruntime.run_request import FOLDER_FORMATS, Request, cpu_kind, request_from
 from ganruntime.strict_json import strict_loads
+
+__all__ = [
+    "FILES_NAME",
+    "FOLDER_FORMATS",
+    "INPUTS_NAME",
+    "RUN_NAME",
+    "BundleRecord",
+    "Request",
+    "RunFolder",
+    "cpu_kind",
+    "read_run",
+    "request_from",
+]
 
 RUN_NAME, FILES_NAME, INPUTS_NAME = "run.json", "files.jsonl", "inputs.jsonl"
 FORMAT, SCHEMA_VERSION = "ganexport-run", 1
-FOLDER_FORMATS = ("files", "tar")
 _LIMIT_BYTES = 1 << 20
-_INSTRUCTION_SETS = {"avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_int8", "sve"}
 _PARTIAL = re.compile(r"\.(seed\d+-\d+\.[a-z]+|shard-\d+\.tar|run\.json|inputs\.jsonl)\.partial\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -51,114 +56,6 @@ class BundleRecord:
 
     path: str | None = None
     manifest_sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class Request:
-    """All that the bytes of a run depend on. Two runs of equal requests give equal bytes.
-
-    generator, spec_sha256, graph_sha256: the generator's name, its spec, and the file of the variant that runs (None
-        for a session without a bundle).
-    variant, precision, backend, device, buckets, streams, versions: what runs it.
-    seed, first, count: which images. inputs: the labels and scalars that were chosen for all of them; files: {input:
-        SHA-256} of what was given as files (`ganruntime.input_files`).
-    format: `files` or `tar`. image_format, quality: of the images. shard_images: in one shard, None without shards.
-    """
-
-    generator: str
-    spec_sha256: str
-    graph_sha256: str | None
-    variant: str
-    precision: str
-    backend: str
-    device: str
-    buckets: tuple[int, ...]
-    streams: int | None
-    versions: Mapping[str, str]
-    seed: int
-    first: int
-    count: int
-    inputs: Mapping[str, Any] = field(default_factory=dict)
-    format: str = "files"
-    image_format: str = "png"
-    quality: int | None = None
-    shard_images: int | None = None
-    files: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def encoding(self) -> Encoding:
-        return Encoding(self.image_format, self.quality)
-
-    def to_json(self) -> dict[str, Any]:
-        # Without files, the record is what it was before there were any: earlier releases read it.
-        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "files"}
-        data |= {"files": dict(self.files)} if self.files else {}
-        return data | {"buckets": list(self.buckets), "versions": dict(self.versions), "inputs": dict(self.inputs)}
-
-    def differences(self, other: Request) -> list[str]:
-        """What another request asks differently, a line each: `seed: 7 there, 8 asked for`."""
-        mine, theirs = _flat(self.to_json()), _flat(other.to_json())
-        return [
-            f"{name}: {_short(mine.get(name))} there, {_short(theirs.get(name))} asked for"
-            for name in sorted({*mine, *theirs})
-            if mine.get(name) != theirs.get(name)
-        ]
-
-
-def request_from(
-    described: Mapping[str, Any],
-    spec: GeneratorSpec,
-    bundle: Bundle | None,
-    *,
-    seed: int,
-    first: int,
-    count: int,
-    inputs: Mapping[str, Any] | None = None,
-    format: str = "files",
-    encoding: Encoding | None = None,
-    shard_images: int | None = None,
-    files: Mapping[str, str] | None = None,
-) -> Request:
-    """The request of a generator: `described` is what its `describe()` gives."""
-    encoding = encoding or Encoding()
-    graph = None
-    if bundle is not None:
-        graph = bundle.manifest.files[bundle.variant(described["variant"]).file].sha256
-    # Not NumPy's: the noise is exact on every version of it.
-    versions = {k: v for k, v in described["versions"].items() if k != "numpy"} | encoding.versions()
-    if described["device"] == "cpu":
-        versions["cpu"] = cpu_kind()
-    return Request(
-        generator=spec.name,
-        spec_sha256=hashlib.sha256(spec.dumps().encode()).hexdigest(),
-        graph_sha256=graph,
-        variant=described["variant"],
-        precision=described["precision"],
-        backend=described["backend"],
-        device=described["device"],
-        buckets=tuple(described["buckets"]),
-        streams=described.get("streams"),
-        versions=versions,
-        seed=seed,
-        first=first,
-        count=count,
-        inputs=dict(inputs or {}),
-        format=format,
-        image_format=encoding.image_format,
-        quality=encoding.quality,
-        shard_images=shard_images,
-        files=dict(files or {}),
-    )
-
-
-@functools.cache
-def cpu_kind() -> str:
-    """The processor as far as backends choose kernels by it, such as `x86_64 avx2 fma`: other kernels, other bits."""
-    try:
-        flags = set(re.findall(r"\w+", Path("/proc/cpuinfo").read_text().partition("\n\n")[0]))
-    except OSError:
-        flags = set()
-    return " ".join([platform.machine(), *sorted(flags & _INSTRUCTION_SETS)])
 
 
 def read_run(path: Path) -> tuple[Request, BundleRecord]:
@@ -179,34 +76,13 @@ def read_run(path: Path) -> tuple[Request, BundleRecord]:
             raise ValueError(f"schema version {data['schema_version']!r}, and this release reads {SCHEMA_VERSION}")
         table = data["request"]
         request = Request(**(table | {"buckets": tuple(table["buckets"])}))
-        _require_types(request)
+        request.require_types()
         return request, BundleRecord(**data["bundle"])
     except (ValueError, TypeError, KeyError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(
             f"{file} is not a run record", got=reason[:200], remedy="choose another folder, or remove this one"
         ) from error
-
-
-def _require_types(request: Request) -> None:
-    """Raises `ValueError` for what this module does not write: the file may come from anywhere."""
-    least = {"seed": 0, "first": 0, "count": 1}
-    for name, low in least.items():
-        value = getattr(request, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < low:
-            raise ValueError(f"{name} is {value!r}")
-    for value in (*request.buckets, *([] if request.shard_images is None else [request.shard_images])):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{value!r} is not a number of images")
-    if request.format not in FOLDER_FORMATS or (request.format == "tar") != (request.shard_images is not None):
-        raise ValueError(f"format is {request.format!r} with shard_images {request.shard_images!r}")
-    tables = request.versions, request.inputs, request.files
-    if not request.buckets or not all(isinstance(table, dict) for table in tables):
-        raise ValueError("buckets, versions, inputs or files are malformed")
-    for name in ("generator", "spec_sha256", "variant", "precision", "backend", "device"):
-        if not isinstance(getattr(request, name), str):
-            raise ValueError(f"{name} is {getattr(request, name)!r}")
-    _ = request.encoding
 
 
 class RunFolder:
@@ -413,19 +289,3 @@ def _sync_folder(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested objects as `versions.onnxruntime`, so that a difference names its place."""
-    flat: dict[str, Any] = {}
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def _short(value: object) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 16 or not _SHA256.match(text) else text[:12] + "…"

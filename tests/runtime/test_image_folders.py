@@ -107,7 +107,7 @@ def test_the_run_record_says_what_was_asked(tmp_path: Path, format: str) -> None
 def test_another_processor_is_another_run(tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its kernels round otherwise: images of both would be mixed."""
     write_rest(begin(tmp_path, format), EVERYTHING)
-    monkeypatch.setattr("ganruntime.runs.cpu_kind", lambda: "z80")
+    monkeypatch.setattr("ganruntime.run_request.cpu_kind", lambda: "z80")
     with pytest.raises(InputError, match="holds another run") as caught:
         begin(tmp_path, format)
     assert "z80 asked for" in str(caught.value.got)
