@@ -43,18 +43,25 @@ class Drawing:
         if not self._mixing:
             return generator.styles(w)
         other = generator.mapping(self._batches.latents(first, count, "mixed"), *labels)
+        return generator.mixed_styles(w, other, self.crossovers(first, count))
+
+    def crossovers(self, first: int, count: int) -> Tensor:
+        """The layer of each sample from which the second latent counts, int64 [count]; `style_layers` where none."""
         u = (uniform(self._seed, first, count, 2, stream=_MIXING).astype(np.float64) + 1.0) / 2.0  # [N, 2]
-        layers = generator.style_layers
-        # A crossover from 1 to layers - 1, so that both have a say; `layers` where the image is not mixed.
+        layers = self._stylegan2().style_layers
+        # From 1 to layers - 1 where the image is mixed, so that both have a say.
         places = np.where(u[:, 0] < self._mixing, 1 + (u[:, 1] * (layers - 1)).astype(np.int64), layers)
-        return generator.mixed_styles(w, other, torch.from_numpy(places).to(self._device))
+        return torch.from_numpy(places).to(self._device)
 
     def images(self, styles: Tensor, first: int) -> Tensor:
         """The images [N, C, H, W] of a StyleGAN2's styles [N, style_layers, w_size], with noise of their own."""
-        generator = self._stylegan2()
+        return self._stylegan2().synthesis(styles, self.noise(first, len(styles)))
+
+    def noise(self, first: int, count: int) -> list[Tensor]:
+        """A StyleGAN2's noise of samples `first` …: a float32 [count, 1, h, w] for each of its noise inputs."""
+        tensors = self._stylegan2().noise_tensors()
         seed = stream_of(f"gantrain.drawing noise of seed {self._seed}")  # not that which the user will generate with
-        drawn = (latents(t, seed, first, len(styles)) for t in generator.noise_tensors())
-        return generator.synthesis(styles, [torch.from_numpy(noise).to(self._device) for noise in drawn])
+        return [torch.from_numpy(latents(tensor, seed, first, count)).to(self._device) for tensor in tensors]
 
     def _stylegan2(self) -> Stylegan2Generator:
         assert isinstance(self._generator, Stylegan2Generator)
