@@ -13,10 +13,12 @@ from gantrain.progress import StepReport
 TINY: dict[str, Any] = {
     "size": 16, "images": 50, "batch": 8, "z_size": 6, "width": 4, "discriminator_width": 4,
     "sample_images": 9, "sample_every": 7, "log_every": 2, "checkpoint_every": 5, "ema_half_life": 100.0,
+    "metrics_every": 0,
 }  # fmt: skip
 TINY_MLP: dict[str, Any] = {
     "size": 8, "images": 50, "batch": 8, "z_size": 6, "generator_widths": "8,16", "discriminator_widths": "16",
     "sample_images": 4, "sample_every": 7, "log_every": 2, "checkpoint_every": 5,
+    "metrics_every": 0,
 }  # fmt: skip
 
 
@@ -59,6 +61,7 @@ def interrupted_after(step: int, number: int = signal.SIGINT) -> Any:
 
 _TINY_VECTORS: dict[str, Any] = {
     "z_size": 3, "batch": 8, "sample_images": 16, "sample_every": 7, "log_every": 2, "checkpoint_every": 5,
+    "metrics_every": 0,
 }  # fmt: skip
 _TINY_TOY = _TINY_VECTORS | {"generator_widths": "8,8", "discriminator_widths": "8,8", "maxout": 2}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -26,6 +28,9 @@ class StepReport:
         seconds: training time of this run so far, before an interruption included.
         images_per_second: of this step and those since the last report.
         gradient_d, gradient_g: norms of the two networks' gradients, in the steps that are logged; None in others.
+        diversity: how varied the generated batch is against the real one (`gantrain.samples`), likewise.
+        metrics: the averaged generator's figures, {`fid[SPACE]`: value}, in the steps that are scored; None in others.
+        best_step: the step whose generator scored best so far; None before the first score.
     """
 
     step: int
@@ -40,6 +45,9 @@ class StepReport:
     images_per_second: float
     gradient_d: float | None = None
     gradient_g: float | None = None
+    diversity: float | None = None
+    metrics: Mapping[str, float] | None = None
+    best_step: int | None = None
 
     @property
     def d_score(self) -> float:
@@ -47,18 +55,24 @@ class StepReport:
         return -self.loss_d
 
     def to_log(self) -> dict[str, Any]:
-        """A line of log.jsonl; all but "timing" repeats with the seed."""
+        """A line of log.jsonl, "metrics" in it where there are any; all but "timing" repeats with the seed.
+
+        What is not finite is null: JSON has no word for it.
+        """
+        scored = {} if self.metrics is None else {"metrics": {k: _finite(v) for k, v in self.metrics.items()}}
         return {
             "step": self.step,
             "images": self.images,
-            "loss_d": self.loss_d,
-            "loss_g": self.loss_g,
-            "d_real": self.d_real,
-            "d_fake": self.d_fake,
+            "loss_d": _finite(self.loss_d),
+            "loss_g": _finite(self.loss_g),
+            "d_real": _finite(self.d_real),
+            "d_fake": _finite(self.d_fake),
             "d_accuracy": self.d_accuracy,
-            "d_score": self.d_score,
-            "gradient_d": self.gradient_d,
-            "gradient_g": self.gradient_g,
+            "d_score": _finite(self.d_score),
+            "gradient_d": _finite(self.gradient_d),
+            "gradient_g": _finite(self.gradient_g),
+            "diversity": _finite(self.diversity),
+            **scored,
             "timing": {
                 "seconds": round(self.seconds, 3),
                 "images_per_second": round(self.images_per_second, 1),
@@ -80,6 +94,8 @@ class ProgressLine:
         # Averaged over some twenty reports, so that the remaining time does not jump.
         self._rate += (report.images_per_second - self._rate) * (0.05 if self._rate else 1.0)
         now = time.monotonic()
+        if report.metrics:
+            self._line(_metrics_text(report))
         interval = _TERMINAL_SECONDS if self._on_terminal else _FILE_SECONDS
         if now - self._shown_at < interval and report.step < report.steps:
             return
@@ -92,6 +108,14 @@ class ProgressLine:
         else:
             self._stream.write(text + "\n")
         self._stream.flush()
+
+    def _line(self, text: str) -> None:
+        """A line that stays, above the one that is written over."""
+        if self._open:
+            self._stream.write("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r")
+        self._stream.write(text + "\n")
+        self._stream.flush()
+        self._open = False
 
     def close(self) -> None:
         """Ends the line, so that what is written next begins on its own."""
@@ -111,6 +135,18 @@ class ProgressLine:
             f"loss D {report.loss_d:.3f} G {report.loss_g:.3f}  D(x) {report.d_real:.2f} D(G(z)) {report.d_fake:.2f}  "
             f"D right {report.d_accuracy:.0%}  {self._rate:,.0f} images/s"
         )
+
+
+def _metrics_text(report: StepReport) -> str:
+    assert report.metrics is not None
+    figures = "  ".join(f"{key.partition('[')[0]} {value:.4g}" for key, value in report.metrics.items())
+    space = next(iter(report.metrics)).partition("[")[2].rstrip("]")
+    best = "the best so far" if report.best_step == report.step else f"best was step {report.best_step}"
+    return f"step {report.step} scored in {space}: {figures}" + (f"; {best}" if report.best_step is not None else "")
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _duration(seconds: float) -> str:

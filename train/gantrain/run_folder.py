@@ -2,6 +2,7 @@
 
     run.json                    recipe, settings, data with its fingerprint, seed, device, threads, versions
     checkpoint/                 the last one, `gantrain.checkpoint`
+    best/                       the generator that scored best so far, `gantrain.best`; none before the first score
     log.jsonl                   a line every `log_every` steps; all but its "timing" repeats with the seed
     samples/step-000100.png     the same latents each time: those that `ganexport generate --seed SEED` begins with
 

@@ -1,7 +1,7 @@
 """Everything that a training is at a step, and how it is kept on disk: tensors in safetensors, numbers in JSON.
 
     checkpoint/             as `gantrain.checkpoint` says; its generator is the averaged one
-      training/state.json               {"schema_version": 1, "step": …, "seconds": …}
+      training/state.json               {"schema_version": 1, "step": …, "seconds": …, "best": {"step": …, …} or null}
       training/generator.safetensors    the generator that is trained, with its BatchNorm statistics
       training/discriminator.safetensors
       training/optimisers.safetensors   their moments: "generator/PARAMETER/exp_avg", …
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ganruntime.errors import CheckpointError
 from ganruntime.files import folder_written_atomically
 from ganruntime.spec import GeneratorSpec
+from gantrain.best import Best
 from gantrain.checkpoint import (
     WEIGHTS_FILE,
     check_tensors,
@@ -43,7 +44,10 @@ EXTRAS_FILE = "extras.safetensors"
 
 @dataclass
 class TrainingState:
-    """A training at a step: `step` generator steps are made, in `seconds`; `extras` are what its parts remember."""
+    """A training at a step: `step` generator steps are made, in `seconds`; `extras` are what its parts remember.
+
+    `best` says which step's generator scored best, and stands in `best/` of the run; None before the first score.
+    """
 
     generator: nn.Module
     discriminator: nn.Module
@@ -53,6 +57,7 @@ class TrainingState:
     step: int = 0
     seconds: float = 0.0
     extras: dict[str, Tensor] = field(default_factory=dict)
+    best: Best | None = None
 
     def is_finite(self) -> bool:
         """Whether no weight and no statistic is NaN or infinite: only such a state may replace a checkpoint."""
@@ -91,7 +96,12 @@ def save_state(path: Path, state: TrainingState, record: NetworkRecord, spec: Ge
         write_tensors(inner / "random.safetensors", _random_states(state))
         write_json(
             inner / "state.json",
-            {"schema_version": SCHEMA_VERSION, "step": state.step, "seconds": round(state.seconds, 3)},
+            {
+                "schema_version": SCHEMA_VERSION,
+                "step": state.step,
+                "seconds": round(state.seconds, 3),
+                "best": None if state.best is None else state.best.to_json(),
+            },
         )
 
 
@@ -106,7 +116,7 @@ def load_state(path: Path, state: TrainingState) -> None:
         raise CheckpointError(
             f"{path} holds a generator and no training state", remedy="start a new run: without --resume"
         )
-    state.step, state.seconds = _numbers(inner / "state.json")
+    state.step, state.seconds, state.best = _numbers(inner / "state.json")
     _load(state.average, path / WEIGHTS_FILE)
     moments_file = inner / "optimisers.safetensors"
     moments = read_tensors(moments_file)
@@ -150,7 +160,7 @@ def _laid_out_as(parameter: Tensor, moment: Tensor) -> Tensor:
     return torch.empty_like(parameter).copy_(moment)
 
 
-def _numbers(path: Path) -> tuple[int, float]:
+def _numbers(path: Path) -> tuple[int, float, Best | None]:
     table = read_json(path)
     version, step, seconds = table.get("schema_version"), table.get("step"), table.get("seconds")
     if version != SCHEMA_VERSION:
@@ -166,7 +176,13 @@ def _numbers(path: Path) -> tuple[int, float]:
             got=repr(table)[:120],
             remedy="start a new run: without --resume",
         )
-    return step, float(seconds)
+    best = table.get("best")  # not in a checkpoint of an earlier release
+    try:
+        return step, float(seconds), None if best is None else Best.from_json(best)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} does not say which step was the best", got=str(error), remedy="start a new run: without --resume"
+        ) from error
 
 
 def _load(network: nn.Module, path: Path) -> None:

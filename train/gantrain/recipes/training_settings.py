@@ -44,7 +44,7 @@ class TrainingSettings(Settings):
         10_000.0, "half-life of the averaged generator weights, in images; 0 for none", least=0.0
     )
     sample_images: int = setting(64, "images on a sample sheet", least=1, most=4096)
-    sample_every: int = setting(1000, "steps between sample sheets, beside those at 0, 100, 300, 1000, 2000, 5000", least=1)
+    sample_every: int = setting(1000, "steps between sample sheets, beside 0, 100, 300, 1000, 2000, 5000", least=1)
     metrics_every: int = setting(1000, "steps between scores of the generator; 0 for none", least=0)
     metrics_samples: int = setting(1000, "samples that a score is computed from", least=16, most=100_000)
     log_every: int = setting(10, "steps between lines of log.jsonl", least=1)

@@ -1,0 +1,148 @@
+"""What watches a training without touching it: the log, the metrics, and the best generator beside the last.
+
+    with Observers(run, plan, state) as observers:
+        …
+        metrics = observers.score()                 # None but in the steps that are scored
+        report = StepReport(…, metrics=metrics)
+        observers.log(report)                       # in the steps that are logged
+        …
+        save_state(…)
+        observers.saved()
+
+Nothing here draws from torch's random state or changes a tensor of the training: the bits are those of a run without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from torch import nn
+
+from ganruntime.errors import InputError
+from ganruntime.images import uint8_from_output
+from ganruntime.spec import GeneratorSpec, Label
+from gantrain.best import Best, best_of, with_figure
+from gantrain.checkpoint import load_generator, save_generator
+from gantrain.data.source import ImageSource
+from gantrain.metrics.during_training import Monitor
+from gantrain.metrics.scoring import Chunk
+from gantrain.plan import Plan
+from gantrain.progress import StepReport
+from gantrain.recipes.training_settings import ImageSettings
+from gantrain.run_folder import log, log_of
+from gantrain.samples import samples_of
+from gantrain.start import generator_record, spec_of
+from gantrain.training_state import TrainingState
+
+
+class Observers:
+    """Watches the training of `state` into `run`, from the step that it stands at.
+
+    Raises:
+        InputError: metrics are wanted, and the data are too few for them.
+    """
+
+    def __init__(self, run: Path, plan: Plan, state: TrainingState) -> None:
+        self._run, self._plan, self._state = run, plan, state
+        self._open = contextlib.ExitStack()
+        s = plan.settings
+        # A run that ends before its first score would be scored once, and that costs a judge.
+        self._monitor = _monitor_of(plan) if 0 < s.metrics_every <= s.steps and state.step < s.steps else None
+        if state.best is not None:
+            self._mend_best(state.best)
+
+    def __enter__(self) -> Observers:
+        self._log = self._open.enter_context(log_of(self._run))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def scores(self, step: int) -> bool:
+        """Whether the generator is scored after this step: every `metrics_every` steps, and at the end."""
+        s = self._plan.settings
+        return self._monitor is not None and (step % s.metrics_every == 0 or step == s.steps)
+
+    def score(self) -> dict[str, float] | None:
+        """The figures of the averaged generator, {`fid[SPACE]`: value}, in a step that is scored; None in others.
+
+        Where they are the best so far, the state says so from now on, and wants to be saved.
+
+        Raises:
+            InputError: a sample is not finite.
+        """
+        if self._monitor is None or not self.scores(self._state.step):
+            return None
+        figures, value = self._scored(self._monitor, self._state.average, spec_of(self._plan, self._state))
+        best = self._state.best
+        if self._monitor.is_better(value, None if best is None else best.value):
+            self._state.best = Best(self._state.step, self._monitor.key, value)
+        return figures
+
+    def log(self, report: StepReport) -> None:
+        """Appends the report to log.jsonl. Raises `OutputError`."""
+        log(self._log, report.to_log())
+
+    def saved(self) -> None:
+        """Told after each checkpoint: keeps its generator as the best where it is. Raises `OutputError`."""
+        if self._state.best is not None and self._state.best.step == self._state.step:
+            self._keep(self._state.best, self._state.average, spec_of(self._plan, self._state))
+
+    def _keep(self, best: Best, generator: nn.Module, spec: GeneratorSpec) -> None:
+        save_generator(best_of(self._run), generator, generator_record(self._plan), with_figure(spec, best))
+
+    def _mend_best(self, best: Best) -> None:
+        """Brings `best/` to what the checkpoint says: after a kill between the two, and where features have changed."""
+        folder = best_of(self._run)
+        if best.step == self._state.step:
+            self.saved()
+        elif not folder.exists():
+            self._state.best = None  # the user has removed it: what comes next is the best that there is
+            return
+        if self._monitor is None or best.key == self._monitor.key:
+            return
+        # Another CPU or another torch: another judge, and figures of two judges do not compare.
+        generator, spec = load_generator(folder)
+        _, value = self._scored(self._monitor, generator.to(self._plan.device), spec)
+        self._state.best = Best(best.step, self._monitor.key, value) if math.isfinite(value) else None
+        if self._state.best is not None:
+            self._keep(self._state.best, generator, spec)
+
+    def _scored(self, monitor: Monitor, generator: nn.Module, spec: GeneratorSpec) -> tuple[dict[str, float], float]:
+        plan = self._plan
+        asked = [t.name for t in spec.inputs if isinstance(t.role, Label)]
+
+        def draw(first: int, count: int) -> Chunk:
+            samples, inputs = samples_of(generator, spec, plan.record.seed, first, count, plan.device)
+            if not np.isfinite(samples).all():
+                raise InputError(f"the generator draws what is not finite among samples {first} to {first + count - 1}")
+            labels = {}
+            if plan.label in monitor.scorer.space.classes:
+                labels = {plan.label: inputs[asked[0]].reshape(count, -1)[:, 0].astype(np.int64)}
+            if isinstance(plan.data, ImageSource):
+                return uint8_from_output(samples, spec.outputs[0]), labels
+            return samples.reshape(count, -1), labels
+
+        scores = monitor.score(draw)
+        return scores.by_key(), monitor.value(scores)
+
+
+def _monitor_of(plan: Plan) -> Monitor:
+    s = plan.settings
+    held_out = s.held_out if isinstance(s, ImageSettings) else 0.0
+    told = plan.label is not None and len(plan.data.classes[plan.label]) > 1
+    try:
+        return Monitor.of(plan.whole, held_out=held_out, samples=s.metrics_samples, conditional=told)
+    except InputError as error:
+        raise InputError(
+            f"metrics during training: {error.problem}",
+            got=error.got,
+            expected=error.expected,
+            remedy="--set metrics_every=0 trains without",
+        ) from error
