@@ -202,7 +202,7 @@ def test_workers_share_the_engine_and_nothing_else(
     first = TensorRTSession(bundle, engine_of(bundle))
     workers = [first, first.for_worker(), first.for_worker()]
     assert (machine.deserialised, len(machine.engines)) == (1, 1)
-    memory = [{b.address for lane in w._lanes for b in lane.device.values()} for w in workers]
+    memory = [{b.address for lane in w._calls.lanes for b in lane.device.values()} for w in workers]
     assert len(set.union(*memory)) == sum(map(len, memory))
     errors: list[BaseException] = []
 
@@ -287,7 +287,7 @@ def graphs_are_those_of_the_other_lane(patch: pytest.MonkeyPatch) -> None:
 
     def swapped(session: TensorRTSession, *arguments: object) -> None:
         opened(session, *arguments)  # type: ignore[arg-type]
-        one, two = session._lanes
+        one, two = session._calls.lanes
         for key in one.calls:
             one.calls[key].graph, two.calls[key].graph = two.calls[key].graph, one.calls[key].graph
 
@@ -299,7 +299,7 @@ def addresses_change_after_the_capture(patch: pytest.MonkeyPatch) -> None:
 
     def changed(session: TensorRTSession, *arguments: object) -> None:
         opened(session, *arguments)  # type: ignore[arg-type]
-        for lane in session._lanes:
+        for lane in session._calls.lanes:
             context = lane.calls[8, None].context
             context.set_tensor_address("z", lane.device["label"].address)
 

@@ -9,29 +9,25 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ganruntime.bundle import Bundle, Variant
-from ganruntime.errors import BackendError, DeviceError, EngineError, InputError
-from ganruntime.sessions.base import Arrays, Session, fixed_shape
+from ganruntime.errors import BackendError, DeviceError, EngineError
+from ganruntime.sessions.base import Arrays, Session
 from ganruntime.sessions.cuda import gpu_from_index, use_gpu
-from ganruntime.sessions.cuda_streams import DeviceBuffer
 from ganruntime.sessions.devices import parse_device
-from ganruntime.sessions.tensorrt_engine import EngineProfile, LoadedEngine, Shapes, loaded_engine
+from ganruntime.sessions.tensorrt_calls import LANES, ReadyCalls, shapes_of
+from ganruntime.sessions.tensorrt_engine import LoadedEngine, loaded_engine
 from ganruntime.sessions.tensorrt_environment import check_environment, graph_of_engine, rebuild_command
-from ganruntime.sessions.tensorrt_lanes import Call, Lane, Streams, new_context
-from ganruntime.sessions.tensorrt_library import captured_messages, require_tensorrt
-from ganruntime.sizes import Size, size_of, size_option, size_text, spec_at, varying_inputs
-from ganruntime.spec import GeneratorSpec, TensorSpec
+from ganruntime.sessions.tensorrt_lanes import Call
+from ganruntime.sessions.tensorrt_library import require_tensorrt
+from ganruntime.sizes import Size, spec_at
 
 if TYPE_CHECKING:
-    import tensorrt as trt
-
-_LANES = 2
+    pass
 
 
 class TensorRTSession(Session):
@@ -48,9 +44,8 @@ class TensorRTSession(Session):
 
     _resources: contextlib.ExitStack | None = None
     _loaded: LoadedEngine | None = None
-    _streams: Streams | None = None
+    _calls: ReadyCalls | None = None
     _failed = False
-    _lanes: tuple[Lane, ...] = ()
 
     def __init__(
         self,
@@ -107,20 +102,12 @@ class TensorRTSession(Session):
     def _open(self, loaded: LoadedEngine, graphs: bool) -> None:
         self.gpu = loaded.gpu
         self._loaded, self._graphs = loaded, graphs
-        self._record, self._bundle, self._version = loaded.record, loaded.bundle, loaded.version
+        self._record, self._version = loaded.record, loaded.version
         self._busy = threading.Lock()
-        self._next_lane = 0
-        self._resources = resources = contextlib.ExitStack()
+        self._resources = contextlib.ExitStack()
         use_gpu(self.gpu.index)
         try:
-            profiles = self._match_buckets()
-            self._streams = streams = Streams(resources)
-            self._scratch = self._scratch_memory(resources)
-            largest = spec_at(self.spec, self._record.size_range[1] if self._record.sizes else None)
-            self._lanes = tuple(Lane(largest, self.buckets[-1], resources) for _ in range(_LANES))
-            for lane in self._lanes:
-                for (batch, size), profile in profiles.items():
-                    lane.calls[batch, size] = self._ready(lane, batch, size, profile, streams, resources)
+            self._calls = ReadyCalls(loaded, self.spec, self.buckets, graphs, self._resources)
         except BaseException:
             self.close()
             raise
@@ -138,81 +125,7 @@ class TensorRTSession(Session):
 
     def takes(self, size: Size | None) -> bool:
         """Whether a profile takes this size."""
-        return self._engine.profile_for(_shapes(spec_at(self.spec, size), 1 if size else self.buckets[0])) is not None
-
-    def _match_buckets(self) -> dict[tuple[int, Size | None], EngineProfile]:
-        """{(bucket, size): its profile}, the tuned one where there is one."""
-        if varying_inputs(self.spec) and not self._record.sizes:
-            raise EngineError(
-                f"the engine {self.variant.name} does not say which sizes of images it takes",
-                remedy=self._rebuild(),
-            )
-        found: dict[tuple[int, Size | None], EngineProfile] = {}
-        for size in self.warm_sizes:
-            for bucket in self.buckets:
-                profile = self._engine.profile_for(_shapes(spec_at(self.spec, size), bucket))
-                if profile is None:
-                    at = "" if size is None else f" at {size_option((size,))}"
-                    raise EngineError(
-                        f"{bucket}{at} is not a batch that the engine {self.variant.name} takes",
-                        got=f"input {self.spec.inputs[0].name!r} of [{bucket}, ...]",
-                        expected=" or ".join(dict.fromkeys(p.batches for p in self._engine.profiles)),
-                        remedy=f"add the batch: {self._rebuild(sorted({*self._record.batches, bucket}))}",
-                    )
-                found[bucket, size] = profile
-        return found
-
-    def _rebuild(self, batches: Sequence[int] | None = None, sizes: Sequence[Size] | None = None) -> str:
-        return rebuild_command(self.variant, self._record, self._bundle, batches, sizes)
-
-    def _scratch_memory(self, resources: contextlib.ExitStack) -> DeviceBuffer:
-        """What the engine computes in: one block for all contexts, which never run at once."""
-        size_bytes = max(1, int(self._engine.engine.device_memory_size_v2))
-        try:
-            buffer = DeviceBuffer(size_bytes)
-        except EngineError as error:
-            raise self._no_room(f"{size_bytes / 2**20:.0f} MiB needed; {error.got}") from error
-        resources.callback(buffer.free)
-        return buffer
-
-    def _ready(
-        self,
-        lane: Lane,
-        batch: int,
-        size: Size | None,
-        profile: EngineProfile,
-        streams: Streams,
-        resources: contextlib.ExitStack,
-    ) -> Call:
-        """A call that has run once, captured where that can be done."""
-        call = Call(lane, self._context(profile, streams), spec_at(self.spec, size), batch)
-        call.put(None, streams)
-        call.take(None)
-        if self._graphs:
-            call.capture(streams.compute, resources)
-        else:
-            call.why_no_graph = "not asked for"
-        return call
-
-    def _context(self, profile: EngineProfile, streams: Streams) -> trt.IExecutionContext:
-        with captured_messages() as messages:
-            context = new_context(self._engine.engine, profile.index, streams.compute, self._scratch)
-        if context is None:
-            raise self._no_room("; ".join(messages.errors) or "no word of TensorRT")
-        return context
-
-    def _no_room(self, got: str) -> EngineError:
-        sizes = self._record.sizes
-        if self._record.largest_batch == 1 and len(sizes) > 1:
-            less, command = "without the largest size", self._rebuild(sizes=sizes[:-1])
-        else:
-            smaller = (max(1, self._record.largest_batch // 2),)
-            less, command = "for a smaller largest batch", self._rebuild(smaller)
-        return EngineError(
-            f"the GPU has no room to run the engine {self.variant.name}",
-            got=got,
-            remedy=f"free the GPU (`nvidia-smi` says who holds it), or build {less}: {command}",
-        )
+        return self._engine.profile_for(shapes_of(spec_at(self.spec, size), 1 if size else self.buckets[0])) is not None
 
     def run(self, inputs: Arrays, out: Arrays) -> None:
         for _ in self.run_many(((inputs, out),)):
@@ -231,13 +144,13 @@ class TensorRTSession(Session):
         is_done = False
         try:
             for inputs, out in pieces:
-                if len(under_way) == _LANES:
+                if len(under_way) == LANES:
                     yield _taken(*under_way.popleft())
-                streams = self._open_streams()
-                call = self._call(inputs, out, streams)
+                ready = self._ready_calls()
+                call = ready.call(inputs, out)
                 under_way.append((call, out))
                 use_gpu(self.gpu.index)  # of this thread, which may not be the one that ran the last piece
-                call.put(inputs, streams)
+                call.put(inputs, ready.streams)
             while under_way:
                 yield _taken(*under_way.popleft())
             is_done = True
@@ -249,55 +162,16 @@ class TensorRTSession(Session):
                 self._drain()
             self._busy.release()
 
-    def _open_streams(self) -> Streams:
-        if self._streams is None:
+    def _ready_calls(self) -> ReadyCalls:
+        if self._calls is None:
             raise BackendError("the session is closed")
-        return self._streams
-
-    def _call(self, inputs: Arrays, out: Arrays, streams: Streams) -> Call:
-        """What runs these inputs on the next lane, which is free."""
-        batch = len(inputs[self.spec.inputs[0].name])
-        if batch not in self.buckets:
-            raise InputError("the batch is not a bucket", got=batch, expected=", ".join(map(str, self.buckets)))
-        for tensor in varying_inputs(self.spec):
-            if inputs[tensor.name].ndim != 1 + len(tensor.shape):
-                raise _not_the_array(inputs[tensor.name], tensor, batch)
-        size = size_of(self.spec, inputs)
-        lane = self._lanes[self._next_lane]
-        call = lane.calls.get((batch, size))
-        spec = spec_at(self.spec, size) if call is None else call.spec
-        for tensor in spec.inputs:
-            _check_array(inputs[tensor.name], tensor, batch)
-        for tensor in spec.outputs:
-            _check_array(out[tensor.name], tensor, batch)
-        if call is None:
-            assert size is not None  # where nothing varies every bucket has its call
-            call = self._call_at_any_size(lane, spec, batch, size, streams)
-        self._next_lane = (self._next_lane + 1) % _LANES
-        return call
-
-    def _call_at_any_size(self, lane: Lane, spec: GeneratorSpec, batch: int, size: Size, streams: Streams) -> Call:
-        """At a size that the engine was not tuned for: on the dynamic profile, without a graph."""
-        profile = self._engine.profile_for(_shapes(spec, batch))
-        if profile is None:
-            least, most = self._record.size_range
-            sizes = sorted({*self._record.sizes, size}, key=lambda s: (s[0] * s[1], s))
-            raise InputError(
-                f"the engine {self.variant.name} takes no images of this size",
-                got=size_text(size),
-                expected=f"height {least[0]} to {most[0]}, width {least[1]} to {most[1]}",
-                remedy=f"scale or crop them, or build for that size too: {self._rebuild(sizes=sizes)}",
-            )
-        use_gpu(self.gpu.index)
-        if lane.any_size is None:
-            lane.any_size = self._context(profile, streams)
-        return Call(lane, lane.any_size, spec, batch)
+        return self._calls
 
     def _drain(self) -> None:
         """Waits until nothing is under way, after an error; what it ends in was told already."""
-        if self._streams is not None:
+        if self._calls is not None:
             with contextlib.suppress(BackendError):
-                self._streams.wait()
+                self._calls.streams.wait()
 
     def versions(self) -> dict[str, str]:
         return {
@@ -308,33 +182,23 @@ class TensorRTSession(Session):
         }
 
     def describe(self) -> dict[str, Any]:
-        device_bytes = sum(b.size_bytes for lane in self._lanes for b in lane.device.values())
-        pinned_bytes = sum(b.size_bytes for lane in self._lanes for b in lane.pinned.values())
+        about: dict[str, Any] = {"cuda_graphs": {"used": [], "not_used": {}}, "lanes": 0}
+        about |= {"buffers_bytes": 0, "pinned_bytes": 0, "scratch_bytes": 0}
+        if self._calls is not None:
+            lanes = self._calls.lanes
+            about = {
+                "cuda_graphs": self._calls.graphs_described(),
+                "lanes": len(lanes),
+                "buffers_bytes": sum(b.size_bytes for lane in lanes for b in lane.device.values()),
+                "pinned_bytes": sum(b.size_bytes for lane in lanes for b in lane.pinned.values()),
+                "scratch_bytes": self._calls.scratch.size_bytes,
+            }
         return super().describe() | {
             "gpu": self.gpu.name,
             "compute_capability": self.gpu.compute_capability,
             "sizes": [list(size) for size in self._record.sizes],
-            "cuda_graphs": self._graphs_described(),
-            "lanes": len(self._lanes),
-            "buffers_bytes": device_bytes,
-            "pinned_bytes": pinned_bytes,
-            "scratch_bytes": self._scratch.size_bytes if self._lanes else 0,
+            **about,
         }
-
-    def _graphs_described(self) -> dict[str, Any]:
-        """{"used": those buckets that run as CUDA graphs, "not_used": {those that do not: why}}."""
-        used: list[str] = []
-        not_used: dict[str, str] = {}
-        for lane in self._lanes:
-            for (batch, size), call in lane.calls.items():
-                name = f"{batch}" if size is None else f"{batch}@{size_option((size,))}"
-                if call.graph is None:
-                    not_used[name] = call.why_no_graph
-                elif name not in used:
-                    used.append(name)
-        if self._record.sizes:
-            not_used["other sizes"] = "each size would need a graph of its own: to-trt --size tunes for more"
-        return {"used": [name for name in used if name not in not_used], "not_used": not_used}
 
     def close(self) -> None:
         """Frees graphs, contexts, memory, events and streams, in that order; the engine with its last session."""
@@ -349,7 +213,7 @@ class TensorRTSession(Session):
                     use_gpu(self.gpu.index)
                 self._drain()
         finally:
-            self._streams, self._lanes, self._loaded = None, (), None
+            self._calls, self._loaded = None, None
 
     def __del__(self) -> None:
         # A session that nobody closed must not keep the GPU's memory for as long as the process lives.
@@ -360,21 +224,3 @@ class TensorRTSession(Session):
 def _taken(call: Call, out: Arrays) -> Arrays:
     call.take(out)
     return out
-
-
-def _shapes(spec: GeneratorSpec, batch: int) -> Shapes:
-    return {tensor.name: (batch, *fixed_shape(tensor)) for tensor in spec.inputs}
-
-
-def _check_array(array: NDArray[np.generic], tensor: TensorSpec, batch: int) -> None:
-    # What follows copies raw memory: a wrong array would be read or written beyond its end.
-    if array.shape != (batch, *fixed_shape(tensor)) or array.dtype != tensor.dtype or not array.flags.c_contiguous:
-        raise _not_the_array(array, tensor, batch)
-
-
-def _not_the_array(array: NDArray[np.generic], tensor: TensorSpec, batch: int) -> InputError:
-    return InputError(
-        f"{tensor.name!r} is not the array that the engine takes",
-        got=f"{array.dtype} {list(array.shape)}" + ("" if array.flags.c_contiguous else ", not C-contiguous"),
-        expected=f"{tensor.dtype} {[batch, *('any' if d is None else d for d in tensor.shape)]}",
-    )

@@ -163,7 +163,7 @@ def attributes_of_unknown_types(checked: Checked, path: Path) -> set[int]:
 
 def test_our_uses_are_found() -> None:
     names = {path.name for path in sources()}
-    assert names >= {"cuda.py", "cuda_streams.py", "tensorrt.py", "tensorrt_engine.py", "tensorrt_lanes.py"}
+    assert names >= {"cuda.py", "cuda_streams.py", "tensorrt_calls.py", "tensorrt_engine.py", "tensorrt_lanes.py"}
     assert names >= {"tensorrt_library.py", "tensorrt_refit.py", "engine_builder.py", "readback.py", "progress.py"}
     assert "refit.py" in names
 
