@@ -319,11 +319,12 @@ def test_a_killed_writer_leaves_a_whole_bundle(tmp_path: Path, mode: str) -> Non
 
 
 @pytest.mark.slow
-def test_a_thousand_kills(tmp_path: Path) -> None:
-    for seed, mode in enumerate(("written", "changed")):
-        run = [sys.executable, str(HERE / "killed_writer.py"), str(tmp_path), mode, "500", str(100 + seed)]
-        done = subprocess.run(run, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+@pytest.mark.timeout(3600)  # a disk that takes its time to sync: four times a write, and a round is three writes
+@pytest.mark.parametrize(("mode", "seed"), [("written", 100), ("changed", 101)])
+def test_half_a_thousand_kills(tmp_path: Path, mode: str, seed: int) -> None:
+    run = [sys.executable, str(HERE / "killed_writer.py"), str(tmp_path), mode, "500", str(seed)]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # Writers at once
