@@ -17,8 +17,9 @@ import torch
 from ganruntime.errors import InputError
 from gantrain.divergence import check_losses, check_weights
 from gantrain.ema import decay_per_step, update_average
+from gantrain.metrics.during_training import Monitor
 from gantrain.objectives import objective_from_name
-from gantrain.observers import Observers
+from gantrain.observers import Observers, monitor_of
 from gantrain.optimisers import gradient_norm, set_rate
 from gantrain.plan import Plan, Source, new_plan, resumed_plan
 from gantrain.progress import StepReport
@@ -81,7 +82,7 @@ def train(
         plan = new_plan(recipe_name, source, run, settings or {}, **arguments)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_torch_as_planned(plan))
-        state = fresh_state(plan)
+        state, monitor = fresh_state(plan), monitor_of(plan)
         if resume:
             stack.enter_context(locked(run))
             load_state(checkpoint_of(run), state)
@@ -98,18 +99,23 @@ def train(
             create_run(run, plan, state)
             stack.enter_context(locked(run))
         stop = stack.enter_context(StopSignals())
-        return _train(run, plan, state, stop, on_step or (lambda report: None))
+        return _train(run, plan, state, monitor, stop, on_step or (lambda report: None))
 
 
 def _train(
-    run: Path, plan: Plan, state: TrainingState, stop: StopSignals, on_step: Callable[[StepReport], None]
+    run: Path,
+    plan: Plan,
+    state: TrainingState,
+    monitor: Monitor | None,
+    stop: StopSignals,
+    on_step: Callable[[StepReport], None],
 ) -> Path:
     s, device = plan.settings, plan.device
     turn, objective = Steps(plan, state), objective_from_name(s.objective)
     started, reported = time.perf_counter() - state.seconds, (time.perf_counter(), state.step)
     saved_step = state.step
 
-    with Observers(run, plan, state) as observers:
+    with Observers(run, plan, state, monitor) as observers:
         while state.step < s.steps:
             next_step = state.step + 1
             to_log = state.step == 0 or next_step % s.log_every == 0 or observers.scores(next_step)

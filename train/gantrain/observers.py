@@ -1,6 +1,6 @@
 """What watches a training without touching it: the log, the metrics, and the best generator beside the last.
 
-    with Observers(run, plan, state) as observers:
+    with Observers(run, plan, state, monitor_of(plan)) as observers:
         …
         metrics = observers.score()                 # None but in the steps that are scored
         report = StepReport(…, metrics=metrics)
@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from ganruntime.errors import InputError
@@ -28,6 +29,7 @@ from ganruntime.spec import GeneratorSpec, Label
 from gantrain.best import Best, best_of, with_figure
 from gantrain.checkpoint import load_generator, save_generator
 from gantrain.data.source import ImageSource
+from gantrain.divergence import diverged
 from gantrain.metrics.during_training import Monitor
 from gantrain.metrics.scoring import Chunk
 from gantrain.plan import Plan
@@ -42,16 +44,15 @@ from gantrain.training_state import TrainingState
 class Observers:
     """Watches the training of `state` into `run`, from the step that it stands at.
 
-    Raises:
-        InputError: metrics are wanted, and the data are too few for them.
+    Args:
+        monitor: what `monitor_of` gave for the plan.
     """
 
-    def __init__(self, run: Path, plan: Plan, state: TrainingState) -> None:
+    def __init__(self, run: Path, plan: Plan, state: TrainingState, monitor: Monitor | None) -> None:
         self._run, self._plan, self._state = run, plan, state
         self._open = contextlib.ExitStack()
-        s = plan.settings
-        # A run that ends before its first score would be scored once, and that costs a judge.
-        self._monitor = _monitor_of(plan) if 0 < s.metrics_every <= s.steps and state.step < s.steps else None
+        self._saved_step = state.step
+        self._monitor = monitor
         if state.best is not None:
             self._mend_best(state.best)
 
@@ -75,7 +76,7 @@ class Observers:
         Where they are the best so far, the state says so from now on, and wants to be saved.
 
         Raises:
-            InputError: a sample is not finite.
+            TrainingError: a sample is not finite.
         """
         if self._monitor is None or not self.scores(self._state.step):
             return None
@@ -91,6 +92,7 @@ class Observers:
 
     def saved(self) -> None:
         """Told after each checkpoint: keeps its generator as the best where it is. Raises `OutputError`."""
+        self._saved_step = self._state.step
         if self._state.best is not None and self._state.best.step == self._state.step:
             self._keep(self._state.best, self._state.average, spec_of(self._plan, self._state))
 
@@ -121,9 +123,10 @@ class Observers:
         def draw(first: int, count: int) -> Chunk:
             samples, inputs = samples_of(generator, spec, plan.record.seed, first, count, plan.device)
             if not np.isfinite(samples).all():
-                raise InputError(f"the generator draws what is not finite among samples {first} to {first + count - 1}")
-            labels = {}
-            if plan.label in monitor.scorer.space.classes:
+                what = f"the generator draws what is not finite after step {self._state.step}"
+                raise diverged(self._run, what, self._saved_step)
+            labels: dict[str, NDArray[np.int64]] = {}
+            if plan.label is not None and plan.label in monitor.scorer.space.classes:
                 labels = {plan.label: inputs[asked[0]].reshape(count, -1)[:, 0].astype(np.int64)}
             if isinstance(plan.data, ImageSource):
                 return uint8_from_output(samples, spec.outputs[0]), labels
@@ -133,8 +136,15 @@ class Observers:
         return scores.by_key(), monitor.value(scores)
 
 
-def _monitor_of(plan: Plan) -> Monitor:
+def monitor_of(plan: Plan) -> Monitor | None:
+    """What scores the generators of a run; None where it is never scored.
+
+    Raises:
+        InputError: metrics are wanted, and the data are too few for them.
+    """
     s = plan.settings
+    if not 0 < s.metrics_every <= s.steps:
+        return None  # a run that ends before its first score would be scored once, and that costs a judge
     held_out = s.held_out if isinstance(s, ImageSettings) else 0.0
     told = plan.label is not None and len(plan.data.classes[plan.label]) > 1
     try:

@@ -51,11 +51,15 @@ def command(
     The run folder holds the last checkpoint, a log (log.jsonl) and sample sheets (samples/). It can be exported at
     any time, and resumed with --resume; on a CPU an interrupted run ends in the same bits as one that was not.
 
+    Every thousand steps (--set metrics_every=N, 0 for never) the generator is scored, and the best so far is kept as
+    OUT/best: evaluate, export and generate from it as from OUT.
+
     \b
     Example:
       ganexport train dcgan --data digits --out runs/digits
       ganexport train dcgan --data digits --out runs/digits --resume --steps 10000
       ganexport train toy --data ring --out runs/ring
+      ganexport to-onnx runs/digits/best -o digits.gan
       ganexport train dcgan --data photos.zip --size 64 --set width=64 --out runs/photos --device cuda
     """
     spin_briefly()

@@ -84,9 +84,10 @@ class Options:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The recipe's settings that differ from its defaults; about eight sample sheets over the training."""
+        """The recipe's settings that differ from its defaults; about ten sample sheets over the training."""
         every = max(1, self.steps_to_make // 5)
         settings = dict(self.show.settings) | {"sample_every": every, "checkpoint_every": min(every, 500)}
+        settings["metrics_every"] = 0  # the demo judges what it has generated, and a judge takes seconds to fit
         if self.show.decays:
             settings |= {"decay_start": 2 * self.steps_to_make // 5, "decay_end": self.steps_to_make, "decay_to": 0.02}
         return settings
