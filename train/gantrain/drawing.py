@@ -38,11 +38,12 @@ class Drawing:
     def styles(self, first: int, count: int, labels: tuple[Tensor, ...]) -> Tensor:
         """[count, style_layers, w_size] of a StyleGAN2; its mean of w is brought up to date."""
         generator = self._stylegan2()
-        w = generator.mapping(self._batches.latents(first, count), *labels)
-        generator.update_w_avg(w)
-        if not self._mixing:
-            return generator.styles(w)
-        other = generator.mapping(self._batches.latents(first, count, "mixed"), *labels)
+        with torch.autocast(self._device.type, enabled=False):  # float32 in every precision, as its authors have it
+            w = generator.mapping(self._batches.latents(first, count), *labels)
+            generator.update_w_avg(w)
+            if not self._mixing:
+                return generator.styles(w)
+            other = generator.mapping(self._batches.latents(first, count, "mixed"), *labels)
         return generator.mixed_styles(w, other, self.crossovers(first, count))
 
     def crossovers(self, first: int, count: int) -> Tensor:

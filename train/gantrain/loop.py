@@ -20,7 +20,7 @@ from gantrain.ema import decay_per_step, update_average
 from gantrain.metrics.during_training import Monitor
 from gantrain.objectives import objective_from_name
 from gantrain.observers import Observers, monitor_of
-from gantrain.optimisers import gradient_norm, set_rate
+from gantrain.optimisers import set_rate
 from gantrain.plan import Plan, Source, new_plan, resumed_plan
 from gantrain.progress import StepReport
 from gantrain.run_folder import checkpoint_of, locked, sample_of, truncate_log, write_run, write_sheet
@@ -126,10 +126,10 @@ def _train(
             for k in range(s.discriminator_steps):
                 last = k == s.discriminator_steps - 1  # this batch serves the generator too
                 judged = turn.discriminator(state.step * s.discriminator_steps + k, last=last)
-            gradient_d = gradient_norm(state.discriminator) if to_log else None
+            gradient_d = turn.gradient_norm("discriminator") if to_log else None
 
             loss_g = turn.generator(state.step)
-            gradient_g = gradient_norm(state.generator) if to_log else None
+            gradient_g = turn.gradient_norm("generator") if to_log else None
 
             state.step += 1
             decay = decay_per_step(s.ema_half_life, s.batch, state.step * s.batch)

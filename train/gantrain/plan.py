@@ -19,14 +19,15 @@ from gantrain.data.split import split
 from gantrain.data.toys import TOYS, toy_from_name
 from gantrain.data.vectors import VectorSource
 from gantrain.objectives import objective_from_name
+from gantrain.precision import check_precision
 from gantrain.recipes import DataShape, Recipe, recipe_from_name
 from gantrain.recipes.settings import settings_with
 from gantrain.recipes.training_settings import ImageSettings, TrainingSettings
 from gantrain.run_folder import RUN_FILE, RunRecord, check_new, read_run
 
-# What may change from one part of a run to the next: it decides when to stop, to save and to look, and how the memory
-# is used (`accumulate`; results are then equal within rounding), not what is computed.
-FREE_SETTINGS = ("steps", "checkpoint_every", "metrics_every", "accumulate")
+# What may change from one part of a run to the next: it decides when to stop, to save and to look, and how what is
+# computed is rounded, not what it is.
+FREE_SETTINGS = ("steps", "checkpoint_every", "metrics_every", "accumulate", "precision")
 _MOST_NAMES = 1_000
 
 Source = ImageSource | VectorSource
@@ -88,11 +89,13 @@ def new_plan(
     recipe = recipe_from_name(recipe_name)
     settings = settings_with(recipe.defaults, _with_steps(changes, steps))
     chosen = device_from_name(device or "cpu")
+    check_precision(settings.precision, chosen)
     seed = _checked_seed(0 if seed is None else seed)
     check_new(run)
     whole = _data(source, recipe, settings)
     data = _to_train_on(whole, settings)
     _check_together(recipe, settings, data)
+    _check_parts(settings)
     record = RunRecord(
         recipe=recipe.name,
         settings=settings.to_json(),
@@ -140,6 +143,8 @@ def resumed_plan(
     if seed is not None:
         _same(run, "the seed", before.seed, seed)
     chosen = device_from_name(device or before.device)
+    check_precision(asked.precision, chosen)
+    _check_parts(asked)
     whole = _data(source if source is not None else str(before.data.get("source", "")), recipe, settings)
     data = _to_train_on(whole, settings)
     known = before.data
@@ -221,12 +226,6 @@ def _check_together(recipe: Recipe, s: TrainingSettings, data: Source) -> None:
     """Raises `InputError` for settings that are each in range and contradict each other, or the data."""
     if s.batch % s.pack:
         raise InputError("a batch is no whole number of packs", got=f"batch={s.batch}, pack={s.pack}")
-    if s.batch % (s.pack * s.accumulate) or s.batch // s.accumulate < 2:
-        raise InputError(
-            "a batch cannot be taken in so many parts",
-            got=f"batch={s.batch}, accumulate={s.accumulate}, pack={s.pack}",
-            expected="parts of equal size, of at least two samples, and of whole packs",
-        )
     if s.pack > 1 and recipe.conditional:
         raise InputError("a conditional recipe judges samples one by one", got=f"pack={s.pack}", expected="pack=1")
     if s.real_label != 1.0 and not objective_from_name(s.objective).smooths:
@@ -268,6 +267,16 @@ def _check_together(recipe: Recipe, s: TrainingSettings, data: Source) -> None:
             got=repr(s.label) if s.label else None,
             expected=", ".join(data.classes) or "data with labels: digits, faces",
             remedy=f"--set label={next(iter(data.classes))}" if data.classes else "ganexport train dcgan needs none",
+        )
+
+
+def _check_parts(s: TrainingSettings) -> None:
+    """Raises `InputError` where the batch cannot be cut into equal parts."""
+    if s.batch % (s.pack * s.accumulate) or s.batch // s.accumulate < 2:
+        raise InputError(
+            "a batch cannot be taken in so many parts",
+            got=f"batch={s.batch}, accumulate={s.accumulate}, pack={s.pack}",
+            expected="parts of equal size, of at least two samples, and of whole packs",
         )
 
 

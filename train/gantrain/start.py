@@ -16,6 +16,7 @@ from gantrain.networks import NetworkRecord, network_from_record
 from gantrain.optimisers import optimiser_of
 from gantrain.penalties.path_length import PATH_LENGTH
 from gantrain.plan import Plan
+from gantrain.precision import fresh_scalers
 from gantrain.recipes.training_settings import ImageSettings
 from gantrain.run_folder import LOG_FILE, SAMPLES_FOLDER, checkpoint_of, sample_of, write_run, write_sheet, writing
 from gantrain.schedules.growth import Growth
@@ -47,6 +48,7 @@ def fresh_state(plan: Plan) -> TrainingState:
         generator_optimiser=optimiser_of(generator, s, s.generator_lr),
         discriminator_optimiser=optimiser_of(discriminator, s, s.discriminator_lr),
         extras=extras,
+        scalers=fresh_scalers(s.precision, plan.device),
     )
     Growth(plan, state)(0)
     return state

@@ -10,7 +10,10 @@ pairs are never cut through.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,12 +21,14 @@ from torch import Tensor
 from gantrain.batches import Batches
 from gantrain.drawing import Drawing
 from gantrain.objectives import objective_from_name
+from gantrain.optimisers import gradient_norm
 from gantrain.penalties.drift import drift_penalty
 from gantrain.penalties.interpolates import factors, slope_penalty
 from gantrain.penalties.path_length import PATH_LENGTH, directions, follow, path_lengths, path_penalty
 from gantrain.penalties.weight_clipping import clip_weights
 from gantrain.penalties.zero_centred import squared_gradient
 from gantrain.plan import Plan
+from gantrain.precision import LEAST_SCALE, Precision
 from gantrain.recipes.training_settings import ImageSettings
 from gantrain.schedules.growth import Growth
 from gantrain.start import spec_of
@@ -59,6 +64,7 @@ class Steps:
         self._batches = Batches(plan, spec_of(plan, state).inputs[0])
         self._draw = Drawing(plan, state.generator, self._batches)
         self._view, self._grow = View(plan, state), Growth(plan, state)
+        self._precision = Precision(s.precision, plan.device)
         self._parts = s.accumulate
         self._count = s.batch // self._parts  # samples in a part
         self._offsets = [part * self._count for part in range(self._parts)]
@@ -72,7 +78,7 @@ class Steps:
 
     def discriminator(self, d_step: int, *, last: bool) -> Judged:
         """Discriminator step `d_step`, counted from 0; `last` before the generator's, which takes the same batch."""
-        s, discriminator = self._settings, self._state.discriminator
+        s = self._settings
         first = d_step * s.batch
         self._grow(first)
         penalise = d_step % s.penalty_every == 0
@@ -85,12 +91,12 @@ class Steps:
             at = first + offset
             real, labels = self._batches.real(at, self._count)  # [N, C, H, W] or [N, length]; [N] if conditional
             with torch.set_grad_enabled(last and self._parts == 1):  # the last batch also serves G
-                fake = self._draw(at, self._count, labels)  # as real; a real and a generated sample share the label
+                fake = self._drawn(at, labels)  # as real; a real and a generated sample of a pair share the label
             shown_real, shown_fake = self._view(real, at, "real"), self._view(fake.detach(), at, "fake")
             shown_real.requires_grad_(penalise and s.r1 > 0)
             shown_fake.requires_grad_(penalise and s.r2 > 0)
-            real_logits = discriminator(shown_real, *labels)  # [N], of packs [N / pack]
-            fake_logits = discriminator(shown_fake, *labels)
+            real_logits = self._judged(shown_real, labels, exact=penalise and s.r1 > 0)  # [N], of packs [N / pack]
+            fake_logits = self._judged(shown_fake, labels, exact=penalise and s.r2 > 0)
             loss = self._objective.discriminator_loss(real_logits, fake_logits, s.real_label)
             paid = loss
             if s.drift:
@@ -101,7 +107,7 @@ class Steps:
                 paid = paid + s.penalty_every * s.r2 / 2.0 * squared_gradient(fake_logits, shown_fake)
             if s.gradient_penalty:
                 paid = paid + s.gradient_penalty * self._slope_penalty(first, offset, shown_real, shown_fake, labels)
-            self._share(paid).backward()  # type: ignore[no-untyped-call]
+            self._backward("discriminator", self._share(paid))
             losses.append(self._share(loss.detach()))
             logits.append(torch.stack([real_logits.detach(), fake_logits.detach()]))  # [2, N / pack]
             self._of_discriminator.keep()
@@ -115,9 +121,9 @@ class Steps:
         self._of_discriminator.settle()
         if not last:
             self._of_generator.settle()
-        self._state.discriminator_optimiser.step()
+        self._step("discriminator", self._state.discriminator_optimiser)
         if s.clip:
-            clip_weights(discriminator, s.clip)
+            clip_weights(self._state.discriminator, s.clip)
         of_real, of_fake = _joined(logits, 1)
         self._view.saw(of_real, d_step)
         return Judged(_sum(losses), of_real, of_fake, real, fake.detach())
@@ -138,9 +144,9 @@ class Steps:
             at = first + offset
             fake, shown_real, labels = self._last.pop(0)
             if fake is None:
-                fake = self._draw(at, self._count, labels)
-            judged = state.discriminator(self._view(fake, at, "generator"), *labels)
-            rivals = state.discriminator(shown_real, *labels).detach() if self._objective.relative else None
+                fake = self._drawn(at, labels)
+            judged = self._judged(self._view(fake, at, "generator"), labels)
+            rivals = self._judged(shown_real, labels).detach() if self._objective.relative else None
             loss = self._objective.generator_loss(judged, rivals)
             paid = loss
             if path:
@@ -148,22 +154,50 @@ class Steps:
                 if self._parts == 1:
                     follow(state.extras[PATH_LENGTH], lengths.mean())
                 paid = paid + self._path_weight * path_penalty(lengths, state.extras[PATH_LENGTH])
-            self._share(paid).backward()  # type: ignore[no-untyped-call]
+            self._backward("generator", self._share(paid))
             losses.append(self._share(loss.detach()))
             self._of_generator.keep()
             self._of_discriminator.keep()
         self._of_generator.settle()
         self._of_discriminator.settle()
-        state.generator_optimiser.step()
+        self._step("generator", state.generator_optimiser)
         state.discriminator.requires_grad_(True)
         return _sum(losses)
+
+    def gradient_norm(self, network: Literal["generator", "discriminator"]) -> float | None:
+        """Of the last step; None where fp16 has overflowed and left it out, which less of a scale will mend."""
+        norm = gradient_norm(getattr(self._state, network))
+        scaler = self._state.scalers.get(network)
+        return None if scaler and not math.isfinite(norm) and scaler.get_scale() >= LEAST_SCALE else norm
+
+    def _drawn(self, at: int, labels: Labels) -> Tensor:
+        with self._precision.passing():
+            samples = self._draw(at, self._count, labels)
+        return self._precision.widened(samples)
+
+    def _judged(self, shown: Tensor, labels: Labels, *, exact: bool = False) -> Tensor:
+        with self._precision.passing(exact=exact):
+            logits: Tensor = self._state.discriminator(shown, *labels)
+        return self._precision.widened(logits)
+
+    def _backward(self, network: str, loss: Tensor) -> None:
+        scaler = self._state.scalers.get(network)
+        (scaler.scale(loss) if scaler else loss).backward()  # type: ignore[no-untyped-call]
+
+    def _step(self, network: str, optimiser: torch.optim.Optimizer) -> None:
+        scaler = self._state.scalers.get(network)
+        if scaler is None:
+            optimiser.step()
+        else:
+            scaler.unscale_(optimiser)
+            scaler.step(optimiser)  # left out where a gradient has overflowed
+            scaler.update()
 
     def _slope_penalty(self, first: int, offset: int, real: Tensor, fake: Tensor, labels: Labels) -> Tensor:
         # One u a pack, counted from the batch's position.
         u = factors(self._seed, first + offset // self._settings.pack, len(real))
-        return slope_penalty(
-            lambda x: self._state.discriminator(x, *labels), real, fake, torch.from_numpy(u).to(self._device)
-        )
+        critic = partial(self._judged, labels=labels, exact=True)
+        return slope_penalty(critic, real, fake, torch.from_numpy(u).to(self._device))
 
     def _path_lengths(self, at: int, labels: Labels, *, differentiable: bool = True) -> Tensor:
         styles = self._draw.styles(at, self._count, labels)  # [N, layers, w_size]

@@ -2,6 +2,7 @@
 
     checkpoint/             as `gantrain.checkpoint` says; its generator is the averaged one
       training/state.json               {"schema_version": 1, "step": …, "seconds": …, "best": {"step": …, …} or null}
+                                        and of fp16 "scales": {"generator": {"scale": …, "steps": …}, …}
       training/generator.safetensors    the generator that is trained, with its BatchNorm statistics
       training/discriminator.safetensors
       training/optimisers.safetensors   their moments: "generator/PARAMETER/exp_avg", …
@@ -36,6 +37,7 @@ from gantrain.checkpoint import (
 from gantrain.networks import NetworkRecord
 from gantrain.networks.progan import Growing
 from gantrain.optimisers import MOMENTS
+from gantrain.precision import scales_of, set_scales
 
 SCHEMA_VERSION = 1
 FOLDER = "training"
@@ -46,6 +48,7 @@ EXTRAS_FILE = "extras.safetensors"
 class TrainingState:
     """A training at a step: `step` generator steps are made, in `seconds`; `extras` are what its parts remember.
 
+    `scalers` are those of the networks' losses under fp16, and none otherwise.
     `best` says which step's generator scored best, and stands in `best/` of the run; None before the first score.
     """
 
@@ -58,6 +61,7 @@ class TrainingState:
     seconds: float = 0.0
     extras: dict[str, Tensor] = field(default_factory=dict)
     best: Best | None = None
+    scalers: dict[str, torch.amp.GradScaler] = field(default_factory=dict)
 
     def is_finite(self) -> bool:
         """Whether no weight and no statistic is NaN or infinite: only such a state may replace a checkpoint."""
@@ -101,6 +105,7 @@ def save_state(path: Path, state: TrainingState, record: NetworkRecord, spec: Ge
                 "step": state.step,
                 "seconds": round(state.seconds, 3),
                 "best": None if state.best is None else state.best.to_json(),
+                **({"scales": scales_of(state.scalers)} if state.scalers else {}),
             },
         )
 
@@ -116,7 +121,16 @@ def load_state(path: Path, state: TrainingState) -> None:
         raise CheckpointError(
             f"{path} holds a generator and no training state", remedy="start a new run: without --resume"
         )
-    state.step, state.seconds, state.best = _numbers(inner / "state.json")
+    state.step, state.seconds, state.best, scales = _numbers(inner / "state.json")
+    if scales is not None:  # otherwise it was not fp16 before
+        try:
+            set_scales(state.scalers, scales)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{inner / 'state.json'} does not say how losses are scaled",
+                got=str(error),
+                remedy="start a new run: without --resume",
+            ) from error
     _load(state.average, path / WEIGHTS_FILE)
     moments_file = inner / "optimisers.safetensors"
     moments = read_tensors(moments_file)
@@ -124,11 +138,13 @@ def load_state(path: Path, state: TrainingState) -> None:
     for name, network, optimiser in state._trained():
         _load(network, inner / f"{name}.safetensors")
         per_parameter: dict[int, dict[str, Tensor]] = {}
+        # fp16 leaves out steps that overflow, the first ones most of all.
+        stepped = state.step > 0 and (scales is None or any(key.startswith(f"{name}/") for key in moments))
         for i, (parameter_name, parameter) in enumerate(network.named_parameters()):
             prefix = f"{name}/{parameter_name}/"
             # Layers that have not grown yet were never stepped: such an optimiser keeps nothing of them.
             rests = isinstance(network, Growing) and not any(key.startswith(prefix) for key in moments)
-            if state.step > 0 and not rests:
+            if stepped and not rests:
                 expected[prefix + "step"] = torch.zeros((), dtype=torch.float32)
                 expected |= {prefix + moment: parameter for moment in MOMENTS[type(optimiser)]}
             per_parameter[i] = {
@@ -141,7 +157,7 @@ def load_state(path: Path, state: TrainingState) -> None:
             {key: value for key, value in expected.items() if key.startswith(f"{name}/")},
             f"{moments_file} is of another optimiser",
         )
-        if state.step > 0:
+        if stepped:
             groups = optimiser.state_dict()["param_groups"]
             kept = {i: values for i, values in per_parameter.items() if values}
             optimiser.load_state_dict({"state": kept, "param_groups": groups})
@@ -150,7 +166,7 @@ def load_state(path: Path, state: TrainingState) -> None:
         check_tensors(extras, state.extras, f"{inner / EXTRAS_FILE} is of other parts")
         for name, tensor in state.extras.items():
             tensor.copy_(extras[name])
-    _set_random_states(inner / "random.safetensors")
+    _set_random_states(inner / "random.safetensors", state)
 
 
 def _laid_out_as(parameter: Tensor, moment: Tensor) -> Tensor:
@@ -160,7 +176,7 @@ def _laid_out_as(parameter: Tensor, moment: Tensor) -> Tensor:
     return torch.empty_like(parameter).copy_(moment)
 
 
-def _numbers(path: Path) -> tuple[int, float, Best | None]:
+def _numbers(path: Path) -> tuple[int, float, Best | None, object]:
     table = read_json(path)
     version, step, seconds = table.get("schema_version"), table.get("step"), table.get("seconds")
     if version != SCHEMA_VERSION:
@@ -178,7 +194,7 @@ def _numbers(path: Path) -> tuple[int, float, Best | None]:
         )
     best = table.get("best")  # not in a checkpoint of an earlier release
     try:
-        return step, float(seconds), None if best is None else Best.from_json(best)
+        return step, float(seconds), None if best is None else Best.from_json(best), table.get("scales")
     except ValueError as error:
         raise CheckpointError(
             f"{path} does not say which step was the best", got=str(error), remedy="start a new run: without --resume"
@@ -199,7 +215,7 @@ def _random_states(state: TrainingState) -> dict[str, Tensor]:
     return states
 
 
-def _set_random_states(path: Path) -> None:
+def _set_random_states(path: Path, state: TrainingState) -> None:
     states = read_tensors(path)
     check_tensors(
         {key: value for key, value in states.items() if key != "cuda"},
@@ -207,5 +223,6 @@ def _set_random_states(path: Path) -> None:
         f"{path} is no random state of this torch",
     )
     torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])
+    device = next(state.generator.parameters()).device
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)

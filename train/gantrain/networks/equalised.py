@@ -81,8 +81,9 @@ def minibatch_deviation(x: Tensor, group: int = 4) -> Tensor:
     """
     n = x.shape[0]
     members = max(d for d in range(1, min(group, n) + 1) if n % d == 0)
-    grouped = x.reshape(members, n // members, *x.shape[1:])  # [members, groups, C, H, W]
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x  # differences of nearly equal numbers
+    grouped = wide.reshape(members, n // members, *x.shape[1:])  # [members, groups, C, H, W]
     variance = (grouped - grouped.mean(0)).square().mean(0)  # [groups, C, H, W]
     deviation = (variance + 1e-8).sqrt().mean((1, 2, 3))  # [groups]
     plane = deviation.repeat(members)[:, None, None, None].expand(-1, 1, x.shape[2], x.shape[3])
-    return torch.cat([x, plane], dim=1)
+    return torch.cat([x, plane.to(x.dtype)], dim=1)

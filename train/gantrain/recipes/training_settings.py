@@ -20,6 +20,9 @@ class TrainingSettings(Settings):
     accumulate: int = setting(
         1, "a batch is taken in this many parts, one after another, which needs less memory", least=1, most=1024
     )
+    precision: str = setting(
+        "fp32", "of the networks' passes; bf16 and fp16 by autocast", choices=("fp32", "bf16", "fp16")
+    )
     discriminator_steps: int = setting(1, "discriminator steps before each generator step: k", least=1, most=100)
     pack: int = setting(1, "PacGAN: D judges this many samples together", least=1, most=64)
     objective: str = setting("non_saturating", "what both networks optimise", choices=OBJECTIVE_NAMES)
