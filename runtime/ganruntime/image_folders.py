@@ -65,6 +65,7 @@ class EncodedWriter(ImageWriter):
         self._encoding = request.encoding
         inputs = files.lines() if files else b""
         self._folder = RunFolder(path, request, bundle, self.name_of, file_count, inputs)
+        self.request = self._folder.request
         self._workers = usable_cores() if workers is None else workers
         self._pool = ThreadPoolExecutor(self._workers, "encoding") if self._workers else None
         self._groups: deque[_Group] = deque()

@@ -1,7 +1,7 @@
 """Replay: makes an image of a run again from its record, and says whether it is the same one.
 
-The contract: the same graph on the same backend and device in the same bucket gives the same image to the last bit. On
-another backend, device or bucket, or with another variant, it is within the bound that the bundle's verdicts publish.
+The contract: the same graph on the same backend and device in the same bucket, with as many threads and streams, gives
+the same image to the last bit. With any of them another, it is within the bound that the bundle's verdicts publish.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ganruntime.buckets import pieces_of
 from ganruntime.bundle import Bundle, read_bundle
+from ganruntime.cores import usable_cores
 from ganruntime.encoding import image_from_bytes
 from ganruntime.errors import BundleError, InputError
 from ganruntime.generator import Generator, load
@@ -27,6 +28,8 @@ from ganruntime.runs import cpu_kind
 from ganruntime.spec import GeneratorSpec, Image
 
 __all__ = ["Bound", "Recorded", "Replay", "bundle_note", "compared", "published_bound", "recorded_image", "replay"]
+
+_MOST_TURNS = 256  # threads that a record may ask for beyond the cores there are: it may come from anywhere
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def replay(
     Args:
         bundle: by default the one that the run names.
         device, backend, precision, bucket: by default those of the record.
-        threads: compute threads on the CPU; of most networks they change nothing (docs/embedding.md, "Equality").
+        threads: compute threads on the CPU; by default, and streams always, those of the record, as far as the backend
+            takes as many on this machine: else as many as it does, and `Replay.differences` says so.
         inputs: {input: file, or its folder}, where the files that it was given lie now; by default where they lay.
 
     Raises:
@@ -95,16 +99,31 @@ def replay(
     """
     record = recorded.record
     opened = _opened(recorded, bundle)
+    device, backend = device or record.device, backend or record.backend
+    streams = None
+    if (device, backend) == (record.device, record.backend):
+        threads, streams = _settings(record, threads)
     generator = load(
         opened,
-        device or record.device,
-        backend or record.backend,
+        device,
+        backend,
         precision or record.variant,
         buckets=[bucket or record.bucket],
         threads=threads,
+        streams=streams,
     )
     with generator:
         return compared(recorded, opened, generator, inputs)
+
+
+def _settings(record: ReplayRecord, threads: int | None) -> tuple[int | None, int | None]:
+    """(threads, streams) to load with: those of the record, but no more than the backend takes on this machine."""
+    if record.threads is None and threads is None:
+        return None, record.streams
+    # ONNX Runtime takes any number, and on fewer cores they take turns; OpenVINO takes one for each core.
+    most = usable_cores() if record.backend == "openvino" else max(_MOST_TURNS, usable_cores())
+    wanted = threads or min(record.threads or most, most)
+    return wanted, None if record.streams is None else min(record.streams, wanted)
 
 
 def compared(
@@ -124,6 +143,8 @@ def compared(
         "device": about["device"],
         "bucket": pieces_of(1, tuple(about["buckets"]))[0].bucket,
     }
+    # Where a record tells none, they are no difference, unless the image turns out to be another.
+    now |= {n: about[n] for n in ("threads", "streams") if n in about and getattr(record, n) is not None}
     differences = [
         f"{name}: {getattr(record, name)} then, {value} now"
         for name, value in now.items()
@@ -136,6 +157,8 @@ def compared(
         if name in versions and versions[name] != then
     ]
     identical, compared_with, before = _stored(recorded, image)
+    if not identical and record.threads is None and "threads" in about:
+        differences.append(f"threads: not recorded then, {about['threads']} now")
     if compared_with == "size":
         differences.append(f"size: another than {image.shape[1]} × {image.shape[0]} then")
     psnr_db = levels = None

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from ganruntime.encoding import SUFFIXES, Encoding
 from ganruntime.errors import InputError
-from ganruntime.runs import BundleRecord, Request
+from ganruntime.run_request import MOST_THREADS, Request
+from ganruntime.runs import BundleRecord
 from ganruntime.strict_json import strict_loads
 
-FORMAT, SCHEMA_VERSION = "ganexport-replay", 1
+FORMAT, SCHEMA_VERSION = "ganexport-replay", 2
 _LIMIT_BYTES = 1 << 20
 
 
@@ -31,6 +32,7 @@ class ReplayRecord:
     variant, precision, backend, device, bucket, versions: what ran, in which batch size.
     files: {name: {"file", "sha256", "row"}} of inputs that were given as files: name and SHA-256 of the file, and which
         row of it this image was given, where it holds more than one.
+    threads, streams: of the backend, on the CPU; None where it has none, and in records of before they were kept.
     image_format, quality: of the picture's file. pixels_sha256: `pixels_digest` of what was drawn.
     """
 
@@ -51,6 +53,8 @@ class ReplayRecord:
     quality: int | None = None
     pixels_sha256: str | None = None
     files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    threads: int | None = None
+    streams: int | None = None
 
     @classmethod
     def of(
@@ -82,6 +86,8 @@ class ReplayRecord:
             quality=request.quality,
             pixels_sha256=pixels_sha256,
             files=dict(files or {}),
+            threads=request.threads,
+            streams=request.streams,
         )
 
     @property
@@ -93,7 +99,9 @@ class ReplayRecord:
         data = {f.name: getattr(self, f.name) for f in fields(self)}
         if not self.files:  # earlier releases know no such field
             del data["files"]
-        data |= {"format": FORMAT, "schema_version": SCHEMA_VERSION}
+        if self.threads is None:
+            del data["threads"], data["streams"]
+        data |= {"format": FORMAT, "schema_version": 1 if self.threads is None else SCHEMA_VERSION}
         return (json.dumps(data, sort_keys=True, ensure_ascii=False, default=dict) + "\n").encode()
 
     @classmethod
@@ -106,9 +114,13 @@ class ReplayRecord:
             if not isinstance(table, dict) or table.pop("format", None) != FORMAT:
                 raise ValueError(f"its format is not {FORMAT}")
             version = table.pop("schema_version", None)
-            if version != SCHEMA_VERSION:
-                raise ValueError(f"schema version {version!r}, and this release reads {SCHEMA_VERSION}")
+            if version not in (1, SCHEMA_VERSION):
+                raise ValueError(f"schema version {version!r}, and this release reads 1 and {SCHEMA_VERSION}")
+            if {"threads", "streams"} & table.keys() != ({"threads", "streams"} if version > 1 else set()):
+                raise ValueError(f"schema version {version}, which does not fit threads and streams")
             record = cls(**table)
+            if (record.threads is None) != (version == 1):
+                raise ValueError(f"threads is {record.threads!r}")
             record._require_types()
         except (ValueError, TypeError) as error:
             raise InputError(f"{where} is not a replay record", got=str(error)[:200]) from error
@@ -118,6 +130,10 @@ class ReplayRecord:
         for name, least, most in (("seed", 0, 2**64), ("index", 0, 2**64), ("bucket", 1, 65_537)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or not least <= value < most:
+                raise ValueError(f"{name} is {value!r}")
+        for name in ("threads", "streams"):
+            value = getattr(self, name)
+            if not (value is None or (type(value) is int and 1 <= value <= MOST_THREADS)):
                 raise ValueError(f"{name} is {value!r}")
         for name in ("generator", "variant", "precision", "backend", "device"):
             if not isinstance(getattr(self, name), str):

@@ -16,6 +16,7 @@ from ganruntime.encoding import Encoding
 from ganruntime.spec import GeneratorSpec
 
 FOLDER_FORMATS = ("files", "tar")
+MOST_THREADS = 65_536
 _INSTRUCTION_SETS = {"avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_int8", "sve"}
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -26,7 +27,8 @@ class Request:
 
     generator, spec_sha256, graph_sha256: the generator's name, its spec, and the file of the variant that runs (None
         for a session without a bundle).
-    variant, precision, backend, device, buckets, streams, versions: what runs it.
+    variant, precision, backend, device, buckets, streams, threads, versions: what runs it. `threads` is None where
+        the backend has none of its own, as on a GPU, and in records of before it was kept.
     seed, first, count: which images. inputs: the labels and scalars that were chosen for all of them; files: {input:
         SHA-256} of what was given as files (`ganruntime.input_files`).
     format: `files` or `tar`. image_format, quality: of the images. shard_images: in one shard, None without shards.
@@ -51,20 +53,28 @@ class Request:
     quality: int | None = None
     shard_images: int | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    threads: int | None = None
 
     @property
     def encoding(self) -> Encoding:
         return Encoding(self.image_format, self.quality)
 
     def to_json(self) -> dict[str, Any]:
-        # Without files, the record is what it was before there were any: earlier releases read it.
-        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "files"}
+        # Without files or threads, the record is what it was before there were any: earlier releases read it.
+        data = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("files", "threads")}
         data |= {"files": dict(self.files)} if self.files else {}
+        data |= {} if self.threads is None else {"threads": self.threads}
         return data | {"buckets": list(self.buckets), "versions": dict(self.versions), "inputs": dict(self.inputs)}
 
     def differences(self, other: Request) -> list[str]:
-        """What another request asks differently, a line each: `seed: 7 there, 8 asked for`."""
+        """What another request asks differently, a line each: `seed: 7 there, 8 asked for`.
+
+        A number of threads that one of the two does not tell is no difference.
+        """
         mine, theirs = _flat(self.to_json()), _flat(other.to_json())
+        if None in (self.threads, other.threads):
+            mine.pop("threads", None)
+            theirs.pop("threads", None)
         return [
             f"{name}: {_short(mine.get(name))} there, {_short(theirs.get(name))} asked for"
             for name in sorted({*mine, *theirs})
@@ -77,6 +87,10 @@ class Request:
         for name, low in least.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
+                raise ValueError(f"{name} is {value!r}")
+        for name in ("threads", "streams"):
+            value = getattr(self, name)
+            if not (value is None or (type(value) is int and 1 <= value <= MOST_THREADS)):
                 raise ValueError(f"{name} is {value!r}")
         for value in (*self.buckets, *([] if self.shard_images is None else [self.shard_images])):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -135,6 +149,7 @@ def request_from(
         quality=encoding.quality,
         shard_images=shard_images,
         files=dict(files or {}),
+        threads=described.get("threads"),
     )
 
 

@@ -5,7 +5,7 @@ line for each file that is whole, in order: its name, size and SHA-256. A file i
 renamed, and only then gets its line. So whatever moment a run is killed at, the lines are true; a line that was cut off
 itself is dropped, and the file that it was about drawn again.
 
-    run.json     {"format": "ganexport-run", "schema_version": 1, "request": {…}, "bundle": {…}}
+    run.json     {"format": "ganexport-run", "schema_version": 2, "request": {…}, "bundle": {…}}
     files.jsonl  {"file": "shard-000000.tar", "sha256": "…", "size_bytes": 10485760}
 
 A run that was given files for its inputs has a third one, written before the other two: where those files lay.
@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 RUN_NAME, FILES_NAME, INPUTS_NAME = "run.json", "files.jsonl", "inputs.jsonl"
-FORMAT, SCHEMA_VERSION = "ganexport-run", 1
+FORMAT, SCHEMA_VERSION = "ganexport-run", 2
 _LIMIT_BYTES = 1 << 20
 _PARTIAL = re.compile(r"\.(seed\d+-\d+\.[a-z]+|shard-\d+\.tar|run\.json|inputs\.jsonl)\.partial\Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -72,9 +72,13 @@ def read_run(path: Path) -> tuple[Request, BundleRecord]:
         data = strict_loads(text.decode())
         if data["format"] != FORMAT:
             raise ValueError(f"format {data['format']!r}")
-        if data["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema version {data['schema_version']!r}, and this release reads {SCHEMA_VERSION}")
-        table = data["request"]
+        table, version = data["request"], data["schema_version"]
+        if version not in (1, SCHEMA_VERSION):
+            raise ValueError(f"schema version {version!r}, and this release reads 1 and {SCHEMA_VERSION}")
+        if not isinstance(table, dict):
+            raise ValueError("request is not an object")
+        if version != _version_of(table.get("threads")):
+            raise ValueError(f"schema version {version} and threads {table.get('threads')!r}")
         request = Request(**(table | {"buckets": tuple(table["buckets"])}))
         request.require_types()
         return request, BundleRecord(**data["bundle"])
@@ -85,10 +89,16 @@ def read_run(path: Path) -> tuple[Request, BundleRecord]:
         ) from error
 
 
+def _version_of(threads: object) -> int:
+    """Where there are no threads to tell, a record is of version 1, which earlier releases read."""
+    return 1 if threads is None else SCHEMA_VERSION
+
+
 class RunFolder:
     """A folder that one process writes a run into. Opening it for a request that was begun there goes on with it.
 
     Attributes:
+        request: as it was when the run began, which may tell less than the one that was given.
         done: how many files have a line, from the first on.
         redo: {number: SHA-256} of those among them that are missing or were changed since.
 
@@ -117,7 +127,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(path)
             if (path / RUN_NAME).exists():
-                self.bundle = self._begun_before()
+                self.request, self.bundle = self._begun_before()
                 # The same files by their hashes, which may lie elsewhere by now.
                 self._keep_inputs(inputs)
             else:
@@ -181,7 +191,7 @@ class RunFolder:
             os.close(self._lock)
             self._lock = None
 
-    def _begun_before(self) -> BundleRecord:
+    def _begun_before(self) -> tuple[Request, BundleRecord]:
         there, bundle = read_run(self.path)
         differences = there.differences(self.request)
         if differences:
@@ -191,12 +201,12 @@ class RunFolder:
                 expected=f"what {self.path / RUN_NAME} says",
                 remedy="choose another folder, or remove this one",
             )
-        return bundle
+        return there, bundle
 
     def _begin(self, bundle: BundleRecord) -> None:
         record = {
             "format": FORMAT,
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": _version_of(self.request.threads),
             "request": self.request.to_json(),
             "bundle": {f.name: getattr(bundle, f.name) for f in fields(bundle)},
         }

@@ -29,7 +29,7 @@ from ganruntime.encoding import Encoding, image_from_bytes
 from ganruntime.errors import BackendError, InputError, OutputError
 from ganruntime.image_writer import ImageWriter
 from ganruntime.replay_record import ReplayRecord, pixels_digest
-from ganruntime.runs import BundleRecord, Request, read_run
+from ganruntime.runs import BundleRecord, Request, RunFolder, read_run
 from ganruntime.spec import GeneratorSpec
 from ganruntime.writers import Destination, writer_for
 
@@ -248,6 +248,7 @@ BAD_RECORDS = [
     b'{"format": "ganexport-run", "schema_version": 2, "request": {}, "bundle": {}}',
     b'{"format": "ganexport-run", "schema_version": 1}',
     b'{"format": "ganexport-run", "schema_version": 1, "request": [], "bundle": {}}',
+    b'{"format": "ganexport-run", "schema_version": 3, "request": {}, "bundle": {}}',
     b" " * ((1 << 20) + 1),
 ]
 
@@ -339,6 +340,53 @@ def test_an_encoding_is_read_back(image_format: str, channels: int) -> None:
 def test_an_encoding_that_is_none_is_refused(image_format: str, quality: Any, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         Encoding(image_format, quality)
+
+
+def test_records_tell_threads_and_streams_and_older_ones_do_not() -> None:
+    def record_of(described: dict[str, Any]) -> ReplayRecord:
+        return ReplayRecord.of(request(4, 7, described=described), BundleRecord(), 3, 16)
+
+    new, old = record_of({"threads": 3, "streams": 2}), record_of({})
+    for record, version in ((new, 2), (old, 1)):
+        table = json.loads(record.dumps())
+        assert table["schema_version"] == version
+        assert ("threads" in table, "streams" in table) == (version == 2, version == 2)
+        assert ReplayRecord.loads(record.dumps(), "it") == record
+    assert (new.threads, new.streams, old.threads, old.streams) == (3, 2, None, None)
+    table = json.loads(new.dumps())
+    for change in (
+        {"schema_version": 1},
+        {"schema_version": 3},
+        {"threads": 0},
+        {"threads": None},
+        {"threads": True},
+        {"threads": 10**6},
+        {"streams": 0},
+        {"streams": "2"},
+    ):
+        with pytest.raises(InputError, match="is not a replay record"):
+            ReplayRecord.loads(json.dumps(table | change).encode(), "it")
+
+
+def test_a_run_of_other_threads_is_another_and_one_that_tells_none_is_not(tmp_path: Path) -> None:
+    one, two, untold = (request(4, described={"threads": n} if n else {}) for n in (1, 2, None))
+    assert one.differences(two) == ["threads: 1 there, 2 asked for"]
+    assert one.differences(untold) == untold.differences(one) == []
+    for asked, version in ((two, 2), (untold, 1)):
+        writer = writer_for(Destination(tmp_path / str(version), "files"), GREY, asked, workers=0)
+        writer.discard()
+        assert json.loads((tmp_path / str(version) / "run.json").read_text())["schema_version"] == version
+        assert read_run(tmp_path / str(version))[0] == asked
+    # Gone on with, it stays what it was: its records tell no threads to the end.
+    folder = RunFolder(tmp_path / "1", two, BundleRecord(), str, 4)
+    folder.close()
+    assert folder.request == untold
+    for path, change in ((tmp_path / "1", {"threads": 2}), (tmp_path / "2", {"threads": 0})):
+        data = json.loads((path / "run.json").read_text())
+        data["request"] |= change
+        (path / "run.json").write_text(json.dumps(data))
+        with pytest.raises(InputError, match="is not a run record"):
+            read_run(path)
 
 
 def test_records_are_read_strictly() -> None:

@@ -8,6 +8,7 @@ import math
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import PIL.Image
 import pytest
 from small_bundles import verdict, write_small_bundle
 
+import ganruntime.replay as module
 from ganruntime.bundle import Variant, bundle_changed, read_bundle
 from ganruntime.encoding import Encoding
 from ganruntime.errors import InputError
@@ -70,7 +72,7 @@ def test_every_image_of_a_run_comes_again(
     run: Run, bundle: Path, generator: Generator, format: str, image_format: str
 ) -> None:
     folder = run(format, image_format, truncation=0.7)
-    loaded = {b: load(bundle, "cpu", "onnxruntime", buckets=[b], threads=2) for b in (1, 4, 16)}
+    loaded = {b: load(bundle, "cpu", "onnxruntime", buckets=[b], threads=1) for b in (1, 4, 16)}
     for index in range(FIRST, FIRST + COUNT):
         recorded = recorded_image(folder, index=index)
         answer = compared(recorded, read_bundle(bundle), loaded[recorded.record.bucket])
@@ -134,6 +136,65 @@ def test_another_bucket_is_named_and_held_to_the_bound(run: Run) -> None:
     assert answer.bound == Bound(levels=1)
     assert answer.levels is not None
     assert answer.levels <= 1
+
+
+def test_other_threads_are_named_and_held_to_the_bound(run: Run) -> None:
+    recorded = recorded_image(run(), index=FIRST)
+    assert recorded.record.threads == 1
+    assert replay(recorded).differences == ()
+    answer = replay(recorded, threads=2)
+    assert answer.differences == ("threads: 1 then, 2 now",)
+    assert answer.bound == Bound(levels=1)
+
+
+def test_as_many_threads_run_as_were_recorded(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[dict[str, Any]] = []
+
+    def noted(*arguments: Any, **options: Any) -> Generator:
+        loaded.append({"backend": arguments[2]} | {n: options[n] for n in ("threads", "streams")})
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(module, "load", noted)
+    recorded = recorded_image(run(), index=FIRST)
+    # More than there may be cores: they take turns.
+    three = replace(recorded, record=replace(recorded.record, threads=3))
+    assert replay(three).differences == ()
+    # A record may come from anywhere: thousands of threads are not started for it.
+    monkeypatch.setattr(module, "usable_cores", lambda: 2)
+    many = replace(recorded, record=replace(recorded.record, threads=60_000))
+    assert replay(many).differences == ("threads: 60000 then, 256 now",)
+    # Another backend's threads say nothing of this one's.
+    pytest.importorskip("openvino")
+    assert "backend: onnxruntime then, openvino now" in replay(three, backend="openvino").differences
+    assert loaded == [
+        {"backend": "onnxruntime", "threads": 3, "streams": None},
+        {"backend": "onnxruntime", "threads": 256, "streams": None},
+        {"backend": "openvino", "threads": None, "streams": None},
+    ]
+
+
+def test_openvino_runs_as_many_threads_and_streams_as_there_are_cores(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    recorded = recorded_image(run(), index=FIRST)
+    record = replace(recorded.record, backend="openvino", threads=2, streams=2, versions={})
+    monkeypatch.setattr(module, "usable_cores", lambda: 1)
+    answer = replay(replace(recorded, record=record))
+    assert answer.differences == ("threads: 2 then, 1 now", "streams: 2 then, 1 now")
+    assert answer.bound == Bound(levels=1)
+    assert answer.levels is not None
+    assert answer.levels <= 1
+
+
+def test_a_record_without_threads_blames_them_only_for_what_differs(run: Run, tmp_path: Path) -> None:
+    recorded = recorded_image(run(), index=FIRST)
+    old = replace(recorded, record=replace(recorded.record, threads=None))
+    assert replay(old, threads=1).differences == ()
+    other = replace(old, record=replace(old.record, index=FIRST + 1))
+    answer = replay(other, threads=1)
+    assert answer.differences == ("threads: not recorded then, 1 now",)
+    assert answer.bound == Bound(levels=1)
 
 
 def test_another_bundle_is_named_and_measured(run: Run, tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ def command(
     from ganruntime.generator import load
     from ganruntime.input_files import inputs_from_texts, named_texts
     from ganruntime.pipeline import write_images
+    from ganruntime.run_resume import begun_as, begun_request, load_arguments, picked_otherwise
     from ganruntime.runs import FOLDER_FORMATS, BundleRecord, request_from
     from ganruntime.writers import SHARD_IMAGES, destination_from_path, require_drawable, writer_for
 
@@ -116,7 +117,16 @@ def command(
     encoding = Encoding(image_format, quality)
     _refuse_options_without_use(destination, image_format, quality, shard_images)
     opened = read_bundle(bundle)
-    generator = load(opened, device, backend, precision, threads=threads, tuning=tuning)
+    named: dict[str, Any] = {"device": device, "backend": backend, "precision": precision, "threads": threads}
+    begun = begun_request(destination.path, opened, **named) if destination.format in FOLDER_FORMATS else None
+    if begun is None:
+        generator = load(opened, tuning=tuning, **named)
+    else:
+        now = picked_otherwise(begun, opened, tuning=tuning, **named)
+        if now is not None:
+            said = f"{destination.path} goes on as it was begun: {begun_as(begun)}; picked now would be: {now}"
+            click.echo(said, err=True)
+        generator = load(opened, **load_arguments(begun, threads))
     chosen: dict[str, Any] = {
         name: value
         for name, value in (("label", label_from_text(label, generator.spec)), ("truncation", truncation))

@@ -21,7 +21,7 @@ from ganexport.commands.stopping import sigterm_stops
 @click.option("--backend", help="Another backend than the record's.")
 @click.option("--precision", help="Another precision, or variant, than the record's.")
 @click.option("--bucket", type=click.IntRange(1), help="Another batch size than the record's.")
-@click.option("--threads", type=click.IntRange(1), help="Compute threads on the CPU; they change no bit.")
+@click.option("--threads", type=click.IntRange(1), help="Another number of threads on the CPU than the record's.")
 @click.option(
     "--input",
     "given",
@@ -48,8 +48,8 @@ def command(
     """Make an image of a run again, and say whether it is identical: exit 0 if it is, 1 if not.
 
     RECORD is a record (JSON), a shard with --index or --member, an image in the folder of a run, or that folder with
-    --index. The same graph on the same backend, device and batch size gives the same image to the last bit; what is
-    another here is named, and the difference measured against the bound that the bundle publishes.
+    --index. The same graph on the same backend, device, batch size and threads gives the same image to the last bit;
+    what is another here is named, and the difference measured against the bound that the bundle publishes.
 
     \b
     Example:
@@ -127,11 +127,13 @@ def command(
     if answer.differences:
         outcome = {None: "", True: ": within", False: ": BEYOND"}[holds]
         lines.append(
-            "  identity is promised for the same graph, backend, device and batch size; else the published bound: "
-            f"{answer.bound}{outcome}"
+            "  identity is promised for the same graph, backend, device, batch size and threads; else the published "
+            f"bound: {answer.bound}{outcome}"
         )
     elif not answer.identical:
-        lines.append("  graph, backend, device and batch size are the same: this machine's kernels are others, or the")
-        lines.append("  picture was changed after it was drawn")
+        lines.append(
+            "  graph, backend, device, batch size and threads are the same: this machine's kernels are others,"
+        )
+        lines.append("  or the picture was changed after it was drawn")
     click.echo("\n".join(lines))
     return 0 if answer.identical else 1

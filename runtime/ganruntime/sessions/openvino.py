@@ -74,7 +74,7 @@ class OpenVinoSession(Session):
         Raises:
             MissingDependencyError: openvino is not installed.
             DeviceError: the device is not the CPU.
-            InputError: more streams than threads.
+            InputError: more streams than threads, or more threads than OpenVINO finds cores for.
             BackendError: OpenVINO refuses the graph (an operator that it does not have is named), or would run it in
                 another precision.
         """
@@ -138,6 +138,13 @@ class OpenVinoSession(Session):
             compiled = core.compile_model(fixed, "CPU", {k: v for k, v in settings.items() if k in known})
         except RuntimeError as error:
             raise _refused(f"{where} for batches of {batch}", error) from error
+        found = compiled.get_property("INFERENCE_NUM_THREADS")
+        if found < self.threads:  # OpenVINO takes what there is, and does not say so
+            raise InputError(
+                "OpenVINO runs no more threads than there are cores",
+                got=f"threads={self.threads}",
+                expected=f"1 to {found}",
+            )
         got = {
             "INFERENCE_PRECISION_HINT": compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name(),
             "NUM_STREAMS": compiled.get_property("NUM_STREAMS"),

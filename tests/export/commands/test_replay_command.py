@@ -38,7 +38,7 @@ def test_an_image_of_a_shard_is_identical(ganexport: Ganexport, shards: Path, tm
 def test_another_batch_size_is_named_with_the_contract(ganexport: Ganexport, shards: Path) -> None:
     answer = ganexport("replay", shards, "--index", 5, "--bucket", 3)
     assert "bucket: 16 then, 3 now" in answer.out
-    assert "identity is promised for the same graph, backend, device and batch size" in answer.out
+    assert "identity is promised for the same graph, backend, device, batch size and threads" in answer.out
     assert "within" in answer.out or answer.code == 0
     data = json.loads(ganexport("replay", shards, "--index", 5, "--bucket", 3, "--json").out)
     assert data["differences"] == ["bucket: 16 then, 3 now"]
