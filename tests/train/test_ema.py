@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gantrain.ema import averaged_copy, decay_per_step, update_average
+from gantrain.ema import Averaging, averaged_copy, decay_per_step
 
 
 def test_half_the_old_weights_are_gone_after_a_half_life() -> None:
@@ -15,7 +15,7 @@ def test_half_the_old_weights_are_gone_after_a_half_life() -> None:
     average = averaged_copy(network)
     nn.init.ones_(network.weight)
     for step in range(1000, 1010):
-        update_average(average, network, decay_per_step(640.0, 64, step * 64))
+        Averaging(average, network).update(decay_per_step(640.0, 64, step * 64))
     assert average.weight.item() == pytest.approx(0.5, abs=1e-6)
 
 
@@ -30,7 +30,7 @@ def test_no_half_life_copies() -> None:
     network = nn.Linear(3, 3)
     average = averaged_copy(network)
     nn.init.normal_(network.weight)
-    update_average(average, network, decay_per_step(0.0, 64, 6400))
+    Averaging(average, network).update(decay_per_step(0.0, 64, 6400))
     assert torch.equal(average.weight, network.weight)
 
 
@@ -38,7 +38,7 @@ def test_buffers_are_copied_and_the_average_is_for_evaluation() -> None:
     network = nn.BatchNorm1d(4)
     average = averaged_copy(network)
     network(torch.randn(16, 4) * 5 + 2)
-    update_average(average, network, 0.999)
+    Averaging(average, network).update(0.999)
     assert torch.equal(average.running_mean, network.running_mean)
     assert torch.equal(average.running_var, network.running_var)
     assert average.num_batches_tracked == 1

@@ -13,7 +13,7 @@ from ganexport.inference import inference_copy
 from ganexport.program.tracing import program_from_generator
 from ganruntime.errors import InputError
 from gantrain.checkpoint import load_generator, save_generator, spec_from_generator
-from gantrain.ema import averaged_copy, update_average
+from gantrain.ema import Averaging, averaged_copy
 from gantrain.networks import NetworkRecord, network_from_record
 from gantrain.networks.progan import ProganDiscriminator, ProganGenerator
 
@@ -101,7 +101,7 @@ def test_a_checkpoint_remembers_how_far_it_has_grown(generator: ProganGenerator,
 def test_the_average_grows_with_the_network(generator: ProganGenerator) -> None:
     average = averaged_copy(generator)
     generator.set_growth(0.5)
-    update_average(average, generator, 0.9)
+    Averaging(average, generator).update(0.9)
     assert average.stage_and_alpha() == (1, 0.5)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from ganruntime.errors import InputError
 from gantrain.divergence import check_losses, check_weights
-from gantrain.ema import decay_per_step, update_average
+from gantrain.ema import Averaging, decay_per_step
 from gantrain.metrics.during_training import Monitor
 from gantrain.objectives import objective_from_name
 from gantrain.observers import Observers, monitor_of
@@ -112,6 +112,7 @@ def _train(
 ) -> Path:
     s, device = plan.settings, plan.device
     turn, objective = Steps(plan, state), objective_from_name(s.objective)
+    averaging = Averaging(state.average, state.generator)
     started, reported = time.perf_counter() - state.seconds, (time.perf_counter(), state.step)
     saved_step = state.step
 
@@ -133,7 +134,7 @@ def _train(
 
             state.step += 1
             decay = decay_per_step(s.ema_half_life, s.batch, state.step * s.batch)
-            update_average(state.average, state.generator, decay)
+            averaging.update(decay)
 
             metrics = None
             if observers.scores(state.step):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @torch.no_grad()
 def clip_weights(network: nn.Module, most: float) -> None:
     """Brings every parameter into [-most, most], after the optimiser's step. Buffers stay as they are."""
-    for parameter in network.parameters():
-        parameter.clamp_(-most, most)
+    parameters: list[Tensor] = list(network.parameters())
+    torch._foreach_clamp_min_(parameters, -most)
+    torch._foreach_clamp_max_(parameters, most)
