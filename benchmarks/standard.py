@@ -24,7 +24,7 @@ from peaks import measured_peaks
 from report import RESULTS
 from standard_cases import CASES, Case, contenders
 from standard_extras import extras_for
-from standard_summary import gigaflops, markdown_from_records, record_from_result
+from standard_summary import gigaflops, markdown_from_records, record_from_result, tuning_rows
 
 from ganexport.benchmark.contender import import_torch
 from ganexport.benchmark.environment import gpus
@@ -36,7 +36,7 @@ from ganexport.benchmark.settings import Settings
 from ganexport.source import Source, generator_from_checkpoint
 from ganruntime.bundle import read_bundle
 from ganruntime.cores import usable_cores
-from ganruntime.errors import BackendError, DeviceError, GanError
+from ganruntime.errors import BackendError, DeviceError, GanError, InputError
 from ganruntime.files import write_atomically
 
 _ROOT = Path(__file__).parent.parent
@@ -46,6 +46,8 @@ _KEPT = _ROOT / "runs" / "standard"
 def main() -> int:
     options = _options()
     try:
+        if options.redraw:
+            return redraw(options)
         if options.gpu:
             require_gpu()
         usual = [name for name, case in CASES.items() if options.all or not case.only_named]
@@ -67,6 +69,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="also those that are only measured when they are named")
     parser.add_argument("--fresh", action="store_true", help="make the bundles anew")
     parser.add_argument("--prepare-only", action="store_true", help="make the bundles, and measure nothing")
+    parser.add_argument(
+        "--redraw", action="store_true", help="make pages and pictures anew of the results that are there, and no more"
+    )
     parser.add_argument("--quick", type=float, default=1.0, metavar="SHARE", help="of the usual time, for a look")
     parser.add_argument("-o", "--output", type=Path, default=RESULTS, help="folder (default benchmarks/results)")
     options = parser.parse_args()
@@ -171,22 +176,40 @@ def measure(cases: list[Case], options: argparse.Namespace) -> int:
         print(text_from_result(result))
         commands = [f"ganexport {shlex.join(command)}" for command in case.commands(Path("runs/standard") / case.name)]
         records[case.name] = record_from_result(case, result, peaks, commands, gigaflops(source_of(case)[0]))
-        kept = [records[name] for name in CASES if name in records]
-        name = f"standard-{case.name}{suffix}"
-        pictures = {f"{name}{file.removeprefix('bench')}": data for file, data in pictures_from_result(result).items()}
-        written = {
-            f"{name}.json": json_bytes(result.to_json()),
-            f"{name}.md": markdown_from_result(result, list(pictures)).encode(),
-            **pictures,
-            summary.name: json_bytes({"schema_version": 1, "generators": kept}),
-            f"standard{suffix}.md": markdown_from_records(kept, suffix).encode(),
-        }
-        for file, content in written.items():
-            write_atomically(options.output / file, content)
+        _write(case, result, records, options.output, suffix)
         print(f"  {time.perf_counter() - start:.0f} s", flush=True)
     print((options.output / f"standard{suffix}.md").read_text(encoding="utf-8"))
     new = [records[case.name] for case in cases]
     return 0 if all(aim["met"] for record in new for aim in record["aims"]) and not any(r["failed"] for r in new) else 1
+
+
+def redraw(options: argparse.Namespace) -> int:
+    """Makes the pages and pictures of earlier results anew."""
+    suffix = "-gpu" if options.gpu else ""
+    records = _earlier(options.output / f"standard{suffix}.json")
+    for name in options.generators or records:
+        if name not in records:
+            raise InputError(f"{name} was not measured", got=", ".join(records) or "no results", expected=name)
+        file = options.output / f"standard-{name}{suffix}.json"
+        result = BenchResult.from_json(json.loads(file.read_text(encoding="utf-8")))
+        records[name] |= {"tuning": tuning_rows(result)}
+        _write(CASES[name], result, records, options.output, suffix)
+    return 0
+
+
+def _write(case: Case, result: BenchResult, records: dict[str, dict[str, Any]], output: Path, suffix: str) -> None:
+    kept = [records[name] for name in CASES if name in records]
+    name = f"standard-{case.name}{suffix}"
+    pictures = {f"{name}{file.removeprefix('bench')}": data for file, data in pictures_from_result(result).items()}
+    written = {
+        f"{name}.json": json_bytes(result.to_json()),
+        f"{name}.md": markdown_from_result(result, list(pictures)).encode(),
+        **pictures,
+        f"standard{suffix}.json": json_bytes({"schema_version": 1, "generators": kept}),
+        f"standard{suffix}.md": markdown_from_records(kept, suffix).encode(),
+    }
+    for file, content in written.items():
+        write_atomically(output / file, content)
 
 
 def _earlier(summary: Path) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,9 @@ from ganruntime.spec import GeneratorSpec
 FLOOR_PSNR_DB = 40
 # Every row of ours is to be this much faster than the best that is measured without this project.
 OVER_PLAIN = 1.05
+# What `ganruntime.load` runs of these bundles on the CPU where nobody has tuned them, by its name as a contender.
+UNTUNED = "ganruntime:fp32@onnxruntime"
+OBJECTIVES = ("throughput", "latency")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from standard_cases import Case
+from standard_cases import OBJECTIVES, UNTUNED, Case
 
 from ganexport.benchmark.contender import Arrays, Contender
 from ganexport.benchmark.plain_contenders import PlainOnnxRuntime, PlainOpenVino
@@ -17,7 +17,10 @@ from ganexport.benchmark.torch_contenders import Compiled
 from ganexport.parity import FLOORS, Floors
 from ganexport.probes import probe_inputs
 from ganruntime.bundle import Bundle, read_bundle
+from ganruntime.choice import choose
+from ganruntime.errors import BackendError
 from ganruntime.generator import load
+from ganruntime.heads import bundle_with_output
 from ganruntime.sessions.onnxruntime import import_onnxruntime
 from ganruntime.sessions.openvino import import_openvino, new_core
 
@@ -41,9 +44,19 @@ def extras_for(case: Case, bundle: Bundle, threads: int) -> dict[str, Callable[[
         made["torch.compile, scaled form"] = lambda: CompiledScaled(
             scaled(), bundle.spec, "cpu", threads, (*case.batches, 1)
         )
-    for objective in ("throughput", "latency"):
+    require_untuned(bundle)
+    for objective in OBJECTIVES:
         made[f"ganruntime, tuned for {objective}"] = lambda objective=objective: Tuned(bundle, case, objective)
     return made
+
+
+def require_untuned(bundle: Bundle) -> None:
+    """Raises `BackendError` where a load without a tuning would not run what the tunings are held against."""
+    choice = choose(bundle_with_output(bundle, "auto"), "cpu", "auto", "auto", tuning="off")
+    if f"ganruntime:{choice.variant.name}@{choice.backend}" != UNTUNED:
+        raise BackendError(
+            f"{bundle.spec.name}: an untuned load runs {choice.variant.name} on {choice.backend}", expected=UNTUNED
+        )
 
 
 class CompiledScaled(Compiled):

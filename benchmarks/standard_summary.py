@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from standard_cases import FLOOR_PSNR_DB, OVER_PLAIN, Case
+from standard_cases import FLOOR_PSNR_DB, OBJECTIVES, OVER_PLAIN, UNTUNED, Case
 from torch.utils.flop_counter import FlopCounterMode
 
 from ganexport.benchmark.environment import lines_from_environment
@@ -43,6 +44,7 @@ def record_from_result(
         "gigaflops_per_image": flops,
         "rows": rows,
         "aims": _aims(case, result, rows),
+        "tuning": tuning_rows(result),
         "failed": [a.label for a in result.absent.values() if a.failed],
         "flags": result.flags,
         "neighbours": {"share": result.neighbours.share, "quiet": result.neighbours.quiet},
@@ -74,6 +76,28 @@ def _rows(result: BenchResult, batch: int) -> list[dict[str, Any]]:
                 "plain_label": plain and result.label(plain),
                 "plain_ms": plain and by_name[plain].batch_ms.median,
                 "over_plain": plain and by_name[plain].batch_ms.median / ms,
+            }
+        )
+    return rows
+
+
+def tuning_rows(result: BenchResult) -> list[dict[str, Any]]:
+    """What `ganexport tune` picked for each objective, at the batch size that it is about, beside an untuned load."""
+    rows = []
+    for objective, batch in zip(OBJECTIVES, (max(result.offline), min(result.offline)), strict=True):
+        by_name, name = result.offline[batch], f"ganruntime-tuned-{objective}"
+        if name not in by_name or UNTUNED not in by_name:
+            continue
+        tuned, untuned = by_name[name].batch_ms.median, by_name[UNTUNED].batch_ms.median
+        rows.append(
+            {
+                "objective": objective,
+                "batch": batch,
+                "picked": result.contenders[name]["setting"],
+                "psnr_db": result.psnr_db(name),
+                "tuned_ms": tuned,
+                "untuned_ms": untuned,
+                "over_untuned": untuned / tuned,
             }
         )
     return rows
@@ -112,6 +136,31 @@ def _aims(case: Case, result: BenchResult, rows: Sequence[Mapping[str, Any]]) ->
         reached = row["over_plain"]
         aims.append({"what": what, "aim": OVER_PLAIN, "reached": reached, "met": reached >= OVER_PLAIN})
     return aims
+
+
+def _tuning_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not any(record.get("tuning") for record in records):
+        return []
+    lines = [
+        "",
+        "## Tuning",
+        "",
+        f"What `ganexport tune --floor psnr={FLOOR_PSNR_DB}` picked, and what `ganruntime.load` runs without it: "
+        f"{UNTUNED.removeprefix('ganruntime:').replace('@', ' on ')}, all threads. Both were measured in the run "
+        "of the table above, apart from the tuning itself.",
+        "",
+        "| generator | tuned for | picked | batch | ms a batch | untuned, ms | over untuned | worst PSNR |",
+        "|---|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for record in records:
+        for row in record.get("tuning", ()):
+            picked = re.sub(r" numpy [0-9.]+|, buckets .*", "", row["picked"])
+            psnr = "" if row["psnr_db"] is None else f"{row['psnr_db']:.1f} dB"
+            lines.append(
+                f"| {record['generator']} | {row['objective']} | {picked} | {row['batch']} | {row['tuned_ms']:.3g} | "
+                f"{row['untuned_ms']:.3g} | {row['over_untuned']:.2f}× | {psnr} |"
+            )
+    return lines
 
 
 def markdown_from_records(records: Sequence[Mapping[str, Any]], suffix: str = "") -> str:
@@ -154,6 +203,7 @@ def markdown_from_records(records: Sequence[Mapping[str, Any]], suffix: str = ""
             verdict = "met" if aim["met"] else "**missed**"
             reached = f"{aim['reached']:.2f}×" if aim["reached"] else "not measured"
             lines.append(f"| {record['generator']} | {aim['what']}: {aim['aim']:g}× | {reached} | {verdict} |")
+    lines += _tuning_lines(records)
     lines += ["", "## How the bundles were made", ""]
     for record in records:
         lines += ["```sh", *record["commands"], "```", ""]
