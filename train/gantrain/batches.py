@@ -5,11 +5,14 @@ Positions count real samples over the whole training, so that a resumed run goes
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from ganruntime.noise import latents, stream_of
 from ganruntime.spec import TensorSpec
+from gantrain.ahead import Ahead
 from gantrain.data import order
 from gantrain.data.source import ImageSource
 from gantrain.plan import Plan
@@ -28,19 +31,22 @@ class Batches:
         self._seed, self._count, self._device = plan.record.seed, plan.settings.batch, plan.device
         self._mirror = isinstance(plan.settings, ImageSettings) and plan.settings.mirror
         self._latent, self._label = latent, plan.label
+        self._latents: dict[str, Ahead] = {}
         # Not those that the user will generate with.
         self._latent_seed = stream_of(f"gantrain.loop latents of seed {self._seed}")
         self._data = plan.data
         if isinstance(plan.data, ImageSource):
             # uint8 [N, C, H, W], channels last
             self._pixels = torch.tensor(plan.data.images).permute(0, 3, 1, 2).to(self._device)
+        else:
+            self._rows = Ahead(plan.data.rows, plan.data.size, self._device)
 
     def real(self, first: int, count: int | None = None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The samples at positions `first` …, `count` of them or a batch: images float32 [count, C, H, W] in [-1, 1],
         or vectors float32 [count, length]; and of a conditional recipe the labels int64 [count], otherwise nothing."""
         count = self._count if count is None else count
         if not isinstance(self._data, ImageSource):
-            rows = torch.from_numpy(self._data.rows(first, count)).to(self._device)
+            rows = self._rows(first, count)
             if self._label is None:
                 return rows, ()
             return rows, (torch.from_numpy(self._data.labels(first, count)[self._label]).to(self._device),)
@@ -55,9 +61,10 @@ class Batches:
 
     def latents(self, first: int, count: int, use: str = "") -> Tensor:
         """The latents of generated samples `first` … : float32 [count, *latent.shape]; others for each `use`."""
-        seed = stream_of(f"{self._latent_seed} {use}") if use else self._latent_seed
-        drawn = latents(self._latent, seed, first, count)
-        return torch.from_numpy(drawn).to(self._device)
+        if use not in self._latents:
+            seed = stream_of(f"{self._latent_seed} {use}") if use else self._latent_seed
+            self._latents[use] = Ahead(partial(latents, self._latent, seed), self._latent.size, self._device)
+        return self._latents[use](first, count)
 
 
 def packed(samples: Tensor, pack: int) -> Tensor:
