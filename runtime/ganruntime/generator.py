@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections import abc, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain, islice
@@ -24,17 +24,16 @@ from ganruntime.errors import BackendError, InputError
 from ganruntime.heads import bundle_with_output
 from ganruntime.images import uint8_from_output
 from ganruntime.requests import Request, request_from_latents, request_from_seed, require_count, rows_of_pieces
-from ganruntime.rows import Rows, given_rows, padded_rows, require_all
+from ganruntime.rows import Rows, given_rows, require_all
 from ganruntime.sessions.base import Arrays, Session, empty_outputs, fixed_shape
-from ganruntime.sizes import Size, size_of, spec_at
+from ganruntime.sizes import Size, size_of, spec_at, varying_inputs
 from ganruntime.spec import GeneratorSpec
+from ganruntime.workspaces import Workspaces
 
 if TYPE_CHECKING:
     from ganruntime.batcher import Batcher
 
 __all__ = ["BACKENDS", "Generator", "candidates", "load"]
-
-_SIZES_KEPT = 4  # of the last sizes, outputs are kept to be filled again; a service that sees every size holds no more
 
 
 def load(
@@ -103,7 +102,11 @@ class Generator:
         if tuning is not None:
             self._why["tuning"] = dict(tuning)
         self._lock = threading.Lock()
-        self._outputs: dict[tuple[int, Size | None], Rows] = {}
+        self._workspaces = Workspaces(session)
+        self._image = session.spec.image
+        self._drawn = self._image or session.spec.outputs[0]
+        # Where sizes vary, what is drawn has a shape only at one of them.
+        self._result = ((), "") if varying_inputs(session.spec) else _result_of(session.spec)
         self._pid = os.getpid()
         self._batchers: weakref.WeakSet[Batcher] = weakref.WeakSet()
 
@@ -195,14 +198,16 @@ class Generator:
         """
         rows = given_rows(self.spec, len(next(iter(rows.values()), ())), None, None, rows)
         require_all(self.spec, rows)
-        result = self._empty_result(len(rows[self.spec.inputs[0].name]), size_of(self.spec, rows))
-        self._fill(result, lambda start, count: {k: v[start : start + count] for k, v in rows.items()})
+        size = size_of(self.spec, rows)
+        result = self._empty_result(len(rows[self.spec.inputs[0].name]), size)
+        self._fill(result, size, lambda start, count: {k: v[start : start + count] for k, v in rows.items()})
         return result
 
     def drawn(self, request: Request) -> NDArray[Any]:
         """The images of a request that was checked when it was made (`ganruntime.requests`)."""
-        result = self._empty_result(request.n, size_of(self.spec, request.given))
-        self._fill(result, request.rows)
+        size = size_of(self.spec, request.given)
+        result = self._empty_result(request.n, size)
+        self._fill(result, size, request.rows)
         return result
 
     def outputs(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[Any]]:
@@ -221,14 +226,16 @@ class Generator:
         n = next(iter(counts.values()), 0)
         rows = given_rows(self.spec, n, None, None, inputs)
         require_all(self.spec, rows)
-        results: dict[str, NDArray[Any]] = empty_outputs(spec_at(self.spec, size_of(self.spec, rows)), n)
+        size = size_of(self.spec, rows)
+        results: dict[str, NDArray[Any]] = empty_outputs(spec_at(self.spec, size), n)
         self._require_own_process()
         pieces = pieces_of(n, self._session.buckets)
-        cut = ((p, {k: v[p.start : p.start + p.rows] for k, v in rows.items()}) for p in pieces)
-        with self._lock, closing(self._ran(cut)) as ran:
-            for piece, out in ran:
-                for name, array in out.items():
-                    results[name][piece.start : piece.start + piece.rows] = array[: piece.rows]
+
+        def put(piece: Piece, outputs: Arrays) -> None:
+            for name, array in outputs.items():
+                results[name][piece.start : piece.start + piece.rows] = array[: piece.rows]
+
+        self._run(((piece, _cut(rows, piece)) for piece in pieces), size, put)
         return results
 
     def batcher(self, *, max_delay_ms: float = 2.0, max_queue_images: int = 1024) -> Batcher:
@@ -256,7 +263,7 @@ class Generator:
                     if tensor.name not in rows:
                         rows[tensor.name] = np.zeros((bucket, *(d or 64 for d in tensor.shape)), tensor.dtype)
                 with self._lock:
-                    self._session.run(*self._arrays(rows, bucket))
+                    self._workspaces.of(bucket, size).run(rows)
 
     def describe(self) -> dict[str, Any]:
         """What runs where, and why the device and the backend were chosen, as plain data.
@@ -284,12 +291,7 @@ class Generator:
         self.close()
 
     def _empty_result(self, n: int, size: Size | None) -> NDArray[Any]:
-        spec = spec_at(self.spec, size)
-        image = spec.image
-        shape, dtype = fixed_shape(image or spec.outputs[0]), spec.outputs[0].dtype
-        if image is not None:
-            planes_first = image.role.layout == "CHW"  # type: ignore[attr-defined]
-            shape, dtype = shape[1:] + shape[:1] if planes_first else shape, "uint8"
+        shape, dtype = self._result if size is None else _result_of(spec_at(self.spec, size))
         try:
             return np.empty((n, *shape), dtype)
         except (MemoryError, ValueError) as error:  # ValueError: more bytes than an address has bits
@@ -307,48 +309,55 @@ class Generator:
                 remedy="load the bundle in each process, after the fork",
             )
 
-    def _fill(self, result: NDArray[Any], rows_of: Callable[[int, int], Rows]) -> None:
+    def _fill(self, result: NDArray[Any], size: Size | None, rows_of: Callable[[int, int], Rows]) -> None:
         self._require_own_process()
-        image = self.spec.image
-        tensor = image or self.spec.outputs[0]
-        pieces = rows_of_pieces(self.spec, rows_of, pieces_of(len(result), self._session.buckets))
-        # The noise of the first piece is drawn before the lock is taken, that of the next ones while the session runs.
-        while (first := next(pieces, None)) is not None:
-            group = chain((first,), islice(pieces, self._session.pieces_at_once - 1))
-            with self._lock, closing(self._ran(group)) as ran:
-                for piece, out in ran:
-                    target, output = result[piece.start : piece.start + piece.rows], out[tensor.name][: piece.rows]
-                    if image is not None:
-                        uint8_from_output(output, image, out=target)
-                    else:
-                        np.copyto(target, output)
+        pieces = pieces_of(len(result), self._session.buckets)
 
-    def _ran(self, pieces: Iterable[tuple[Piece, Rows]]) -> abc.Generator[tuple[Piece, Arrays], None, None]:
-        """Runs pieces, and yields each with its outputs, which hold until the next is asked for. Under the lock."""
-        if self._session.pieces_at_once == 1:  # nothing overlaps: the way without a queue
+        def put(piece: Piece, outputs: Arrays) -> None:
+            output, target = outputs[self._drawn.name], result[piece.start : piece.start + piece.rows]
+            if self._image is not None:
+                # The outputs are this generator's own, and nobody looks at them again.
+                uint8_from_output(output[: piece.rows], self._image, out=target, overwrite=True)
+            else:
+                np.copyto(target, output[: piece.rows])
+
+        self._run(rows_of_pieces(self.spec, rows_of, pieces), size, put)
+
+    def _run(
+        self, pieces: Iterator[tuple[Piece, Rows]], size: Size | None, put: Callable[[Piece, Arrays], None]
+    ) -> None:
+        """Runs pieces, and puts what each gives where it belongs. Rows are drawn before the lock is taken, where one
+        piece runs at a time; else those of the next while the session runs."""
+        if self._session.pieces_at_once == 1:
             for piece, rows in pieces:
-                inputs, filled = self._arrays(rows, piece.bucket)
-                self._session.run(inputs, filled)
-                yield piece, filled
+                with self._lock:
+                    put(piece, self._workspaces.of(piece.bucket, size).run(rows))
             return
-        given: deque[Piece] = deque()
+        while (first := next(pieces, None)) is not None:
+            group, given = chain((first,), islice(pieces, self._session.pieces_at_once - 1)), deque[Piece]()
+            with self._lock, closing(self._session.run_many(self._arrays(group, size, given))) as ran:
+                for outputs in ran:
+                    put(given.popleft(), outputs)
 
-        def arrays() -> Iterator[tuple[Rows, Rows]]:
-            for piece, rows in pieces:
-                given.append(piece)
-                yield self._arrays(rows, piece.bucket)
+    def _arrays(
+        self, pieces: Iterable[tuple[Piece, Rows]], size: Size | None, given: deque[Piece]
+    ) -> Iterator[tuple[Arrays, Arrays]]:
+        """(inputs, outputs) of each piece, as `Session.run_many` takes them; the pieces that it took are in `given`."""
+        for piece, rows in pieces:
+            given.append(piece)
+            workspace = self._workspaces.of(piece.bucket, size)
+            yield workspace.padded(rows), workspace.outputs
 
-        with closing(self._session.run_many(arrays())) as outputs:
-            for out in outputs:
-                yield given.popleft(), out
 
-    def _arrays(self, rows: Rows, bucket: int) -> tuple[Rows, Rows]:
-        """(rows padded to the bucket, arrays for what comes of them, which every piece of that bucket shares)."""
-        size = size_of(self.spec, rows)
-        out = self._outputs.get((bucket, size))
-        if out is None:
-            sizes = list(dict.fromkeys(kept for _, kept in self._outputs))
-            if len(sizes) >= _SIZES_KEPT and size not in sizes:
-                self._outputs = {key: value for key, value in self._outputs.items() if key[1] != sizes[0]}
-            out = self._outputs[bucket, size] = empty_outputs(spec_at(self.spec, size), bucket)
-        return {t.name: padded_rows(rows[t.name], bucket, t.dtype) for t in self.spec.inputs}, out
+def _cut(rows: Rows, piece: Piece) -> Rows:
+    return {name: array[piece.start : piece.start + piece.rows] for name, array in rows.items()}
+
+
+def _result_of(spec: GeneratorSpec) -> tuple[tuple[int, ...], str]:
+    """Shape and dtype of one row of what is drawn: of an image uint8 [H, W, C], else of the first output."""
+    image = spec.image
+    shape = fixed_shape(image or spec.outputs[0])
+    if image is None:
+        return shape, spec.outputs[0].dtype
+    planes_first = image.role.layout == "CHW"  # type: ignore[attr-defined]
+    return shape[1:] + shape[:1] if planes_first else shape, "uint8"

@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,12 @@ _TWO_64, _TWO_256 = 1 << 64, 1 << 256
 
 
 class _Scratch(threading.local):
-    """Work space of one piece, one per thread, made once: allocation would cost a tenth of the time."""
+    """What a piece is drawn with, one per thread, made once: making it would cost a tenth of a large draw's time, and
+    several times that of a single latent."""
 
     def __init__(self) -> None:
+        self.bits = np.random.Philox(0)
+        self.state = self.bits.state
         self.f = np.empty(_PIECE_WORDS, np.float64)
         self.square = np.empty(_PIECE_WORDS, np.float64)
         self.x = np.empty(_PIECE_WORDS, np.float64)
@@ -77,6 +81,7 @@ def _quantile_table() -> NDArray[np.float64]:
     return _table
 
 
+@lru_cache(maxsize=1024)
 def stream_of(name: str) -> int:
     """The Philox stream of an input: the first 8 bytes of the SHA-256 of its name, so that inputs are independent."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
@@ -124,17 +129,29 @@ def _result(count: int, size: int, out: Float32 | None) -> Float32:
 def _pieces(seed: int, first: int, count: int, size: int, stream: int) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
     """Yields (row, rows, int32 [rows, padded size]) in cache-sized pieces; a long row comes alone."""
     if count == 0:
-        return  # making a Philox costs as much as drawing a latent, and requests are checked with no rows at all
+        return
     blocks = -(-size // _WORDS_PER_BLOCK)
     padded = blocks * _WORDS_PER_BLOCK
     # NumPy's Philox steps its counter before it makes a block, hence the - 1.
     counter = (first * blocks - 1) % _TWO_256
-    bits = np.random.Philox(counter=counter, key=seed | stream << 64)
+    bits = _philox(counter, seed, stream)
     rows = max(1, _PIECE_WORDS // padded)
     for row in range(0, count, rows):
         n = min(rows, count - row)
         words = bits.random_raw(n * padded // 2)
         yield row, n, words.astype("<u8", copy=False).view("<i4").reshape(n, padded)
+
+
+def _philox(counter: int, seed: int, stream: int) -> np.random.Philox:
+    """This thread's Philox, for one draw at a time, set to what `np.random.Philox` starts at with that counter and the
+    key seed | stream << 64."""
+    state = _scratch.state
+    at, mask = state["state"], _TWO_64 - 1
+    at["counter"][:] = (counter & mask, counter >> 64 & mask, counter >> 128 & mask, counter >> 192)
+    at["key"][:] = (seed, stream)
+    state["buffer_pos"], state["has_uint32"] = 4, 0  # nothing is left over
+    _scratch.bits.state = state
+    return _scratch.bits
 
 
 def _normal_from_words(words: NDArray[np.int32], out: Float32) -> None:
@@ -285,6 +302,11 @@ def labels(tensor: TensorSpec, seed: int, first: int, count: int) -> NDArray[np.
         wide = words.view("<u4")[:, :size].astype(np.uint64)
         result[row : row + n] = (wide * np.uint64(len(tensor.role.classes))) >> np.uint64(32)
     return result.reshape(count, *(d or 0 for d in tensor.shape))
+
+
+def is_drawn(tensor: TensorSpec) -> bool:
+    """Whether `inputs` gives this input."""
+    return isinstance(tensor.role, (Latent, Noise, Label, Scalar))
 
 
 def inputs(spec: GeneratorSpec, seed: int, first: int, count: int) -> dict[str, NDArray[np.generic]]:

@@ -60,9 +60,9 @@ def request_from_seed(
     """Images `first` … `first + n - 1` of a seed. Arguments and errors are those of `Generator.generate`."""
     require_count(n, "n")
     noise.require_range(seed, first, n)
-    request = Request(spec, int(n), given_rows(spec, n, truncation, label, inputs), int(seed), int(first))
-    require_all(spec, request.rows(0, 0))
-    return request
+    given = given_rows(spec, n, truncation, label, inputs)
+    require_all(spec, given, drawn=True)
+    return Request(spec, int(n), given, int(seed), int(first))
 
 
 def request_from_latents(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ganruntime.errors import InputError
+from ganruntime.noise import is_drawn
 from ganruntime.sizes import require_sizes
 from ganruntime.spec import GeneratorSpec, Label, TensorSpec, Tokens
 
@@ -43,14 +44,17 @@ def given_rows(
     return given
 
 
-def require_all(spec: GeneratorSpec, rows: Rows) -> None:
+def require_all(spec: GeneratorSpec, rows: Rows, *, drawn: bool = False) -> None:
+    """Raises `InputError` unless there are rows of every input, or, with `drawn`, of those that noise does not draw."""
     if len(rows) < len(spec.inputs):  # each of them is an input's
-        missing = [t.name for t in spec.inputs if t.name not in rows]
-        raise InputError(
-            f"{spec.name} needs inputs that were not given",
-            got=", ".join(rows) or "none",
-            expected=", ".join(missing),
-        )
+        missing = [t.name for t in spec.inputs if t.name not in rows and not (drawn and is_drawn(t))]
+        if missing:
+            given = [t.name for t in spec.inputs if t.name not in missing]
+            raise InputError(
+                f"{spec.name} needs inputs that were not given",
+                got=", ".join(given) or "none",
+                expected=", ".join(missing),
+            )
 
 
 def padded_rows(rows: NDArray[np.generic], bucket: int, dtype: str) -> NDArray[np.generic]:

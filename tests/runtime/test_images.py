@@ -59,6 +59,47 @@ def test_pixels_are_the_twins(
     assert np.array_equal(pixels, slow_uint8(output, spec))
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    count=st.integers(0, 3),
+    shape=st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5)),
+    layout=st.sampled_from(["CHW", "HWC"]),
+    dtype=st.sampled_from([np.float32, np.float64, np.float16]),
+    contiguous=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_pixels_are_the_same_where_the_values_may_be_lost(
+    count: int, shape: tuple[int, int, int], layout: str, dtype: Any, contiguous: bool, seed: int
+) -> None:
+    spec = tensor(*shape, layout)
+    output = np.random.default_rng(seed).normal(0, 1.5, (2 * count, *spec.shape)).astype(dtype)
+    output.reshape(-1)[::7] = np.nan
+    output = output[:count] if contiguous else output[::2]
+    expected = uint8_from_output(output, spec)
+    target = np.full(expected.shape, 77, np.uint8)
+    assert uint8_from_output(output, spec, out=target, overwrite=True) is target
+    assert np.array_equal(target, expected)
+
+
+def test_values_are_overwritten_only_where_they_may_be() -> None:
+    spec = tensor(3, 4, 4)
+    output = np.random.default_rng(0).uniform(-1, 1, (2, 3, 4, 4)).astype(np.float32)
+    kept = output.copy()
+    expected = uint8_from_output(output, spec)
+    assert np.array_equal(output, kept)
+    output.flags.writeable = False
+    assert np.array_equal(uint8_from_output(output, spec, overwrite=True), expected)
+    assert np.array_equal(output, kept)
+
+
+def test_images_larger_than_a_piece_are_the_twins() -> None:
+    spec = tensor(2, 200, 201)
+    output = np.random.default_rng(0).uniform(-1.2, 1.2, (2, 2, 200, 201)).astype(np.float32)
+    expected = slow_uint8(output, spec)
+    assert np.array_equal(uint8_from_output(output, spec), expected)
+    assert np.array_equal(uint8_from_output(output, spec, overwrite=True), expected)
+
+
 def test_the_ends_and_the_halves() -> None:
     spec = tensor(1, 1, 8, "CHW", 0.0, 255.0)
     output = np.array([0.0, 0.5, 1.5, 2.5, 254.5, 255.0, 300.0, -7.0], np.float32).reshape(1, 1, 1, 8)

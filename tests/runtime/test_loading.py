@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,19 @@ from ganruntime.sessions.onnxruntime import OnnxRuntimeSession
 
 def test_loading_warms_every_bucket_once(paths: dict[bool, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[int] = []
-    real = OnnxRuntimeSession.run
+    real = OnnxRuntimeSession.prepared
 
-    def counting(self: OnnxRuntimeSession, inputs: Arrays, out: Arrays) -> None:
-        batches.append(len(inputs["z"]))
-        real(self, inputs, out)
+    def counting(self: OnnxRuntimeSession, inputs: Arrays, out: Arrays) -> Callable[[], None]:
+        run = real(self, inputs, out)
 
-    monkeypatch.setattr(OnnxRuntimeSession, "run", counting)
+        def counted() -> None:
+            batches.append(len(inputs["z"]))
+            run()
+
+        return counted
+
+    monkeypatch.setattr(OnnxRuntimeSession, "prepared", counting)
+    monkeypatch.setattr(OnnxRuntimeSession, "run", lambda *_: pytest.fail("small inputs run on arrays that are kept"))
     generator = ganruntime.load(paths[True], device="cpu", buckets=[8, 2, 8])
     assert batches == [2, 8]
     generator.generate(11)

@@ -246,6 +246,14 @@ def test_many_threads_get_the_same_bytes() -> None:
         assert all(pool.map(work, range(32)))
 
 
+@given(counter=st.integers(0, 2**256 - 1), seed=st.integers(0, 2**64 - 1), stream=st.integers(0, 2**64 - 1))
+@settings(deadline=None, max_examples=200)
+def test_the_philox_that_is_kept_is_a_new_one(counter: int, seed: int, stream: int) -> None:
+    noise._philox(7, 7, 7).random_raw(seed % 5)  # what an earlier draw leaves over
+    kept = noise._philox(counter, seed, stream).random_raw(9)
+    assert np.array_equal(kept, np.random.Philox(counter=counter, key=seed | stream << 64).random_raw(9))
+
+
 def test_the_global_generator_is_left_alone() -> None:
     np.random.seed(1)
     before = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar
 
@@ -56,6 +56,14 @@ class Session(ABC):
         Raises:
             BackendError: the backend failed; the cause is chained.
         """
+
+    def prepared(self, inputs: Arrays, out: Arrays) -> Callable[[], None]:
+        """A call that runs these arrays as `run` does, with what they hold when it is made.
+
+        For callers that fill the same arrays again and again: what a backend has to find out about them, it finds out
+        once. The arrays live as long as the call.
+        """
+        return lambda: self.run(inputs, out)
 
     def run_many(self, pieces: Iterable[tuple[Arrays, Arrays]]) -> Generator[Arrays, None, None]:
         """Runs batches, each (inputs, out) as for `run`, and yields each one's `out` when it is filled, in order.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -178,24 +178,42 @@ class OnnxRuntimeSession(Session):
             raise BackendError("the session is closed")
         try:
             if self._owner is None:
-                self._run_on_cpu(self._session, inputs, out)
+                self._session.run_with_iobinding(self._bound(self._session, inputs, out))
             else:
                 self._run_on_gpu(self._owner, inputs, out)
         except BackendError:
             raise
         except Exception as error:
-            raise BackendError(f"ONNX Runtime failed on {self.device}", got=first_line(error)) from error
+            raise self._failure(error) from error
 
-    def _run_on_cpu(self, session: onnxruntime.InferenceSession, inputs: Arrays, out: Arrays) -> None:
+    def prepared(self, inputs: Arrays, out: Arrays) -> Callable[[], None]:
+        if self._session is None or self._owner is not None:
+            return super().prepared(inputs, out)
+        binding = self._bound(self._session, inputs, out)
+
+        def run(arrays: tuple[Arrays, Arrays] = (inputs, out)) -> None:  # a binding keeps addresses, and not arrays
+            if self._session is None:
+                raise BackendError("the session is closed")
+            try:
+                self._session.run_with_iobinding(binding)
+            except Exception as error:
+                raise self._failure(error) from error
+
+        return run
+
+    def _failure(self, error: Exception) -> BackendError:
+        return BackendError(f"ONNX Runtime failed on {self.device}", got=first_line(error))
+
+    def _bound(self, session: onnxruntime.InferenceSession, inputs: Arrays, out: Arrays) -> onnxruntime.IOBinding:
+        """On the CPU: the caller's memory, bound. ONNX Runtime reads and writes there, and no copy follows."""
         binding = session.io_binding()
         for tensor in self.spec.inputs:
             array = inputs[tensor.name]
             binding.bind_input(tensor.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
         for tensor in self.spec.outputs:
             array = out[tensor.name]
-            # Bound to the caller's memory: ONNX Runtime writes there, and no copy follows.
             binding.bind_output(tensor.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-        session.run_with_iobinding(binding)
+        return binding
 
     def _run_on_gpu(self, owner: OwnerThread, inputs: Arrays, out: Arrays) -> None:
         given = {t.name: inputs[t.name] for t in self.spec.inputs}
