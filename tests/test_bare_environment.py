@@ -16,6 +16,7 @@ import pytest
 from ganexport.golden import golden_from_reference
 from ganruntime.bundle import GoldenRecord, Variant, Verdict, bundle_written
 from ganruntime.spec import GeneratorSpec, Image, Latent, TensorSpec
+from gantrain import previews
 
 ROOT = Path(__file__).parent.parent
 
@@ -101,6 +102,13 @@ def test_the_command_generates_verifies_and_inspects_there(bare_python: Path, bu
     assert sheet.stat().st_size > 0
     assert "everything holds" in run(bare_python, "-m", "ganexport", "verify", str(bundle)).stdout
     assert "verified" in run(bare_python, "-m", "ganexport", "inspect", str(bundle)).stdout
+
+
+def test_the_previews_of_the_recipes_are_in_the_wheel(bare_python: Path, tmp_path: Path) -> None:
+    run(bare_python, "-m", "ganexport", "recipes", "--pictures", str(tmp_path / "previews"))
+    packaged = {file.stem.replace("_", "-"): file.read_bytes() for file in Path(previews.__file__).parent.glob("*.png")}
+    assert {file.stem: file.read_bytes() for file in (tmp_path / "previews").iterdir()} == packaged
+    assert "cgan" in packaged
 
 
 @pytest.mark.parametrize(
