@@ -16,7 +16,7 @@ from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gantrain.batches import Batches
 from gantrain.drawing import Drawing
@@ -65,6 +65,8 @@ class Steps:
         self._draw = Drawing(plan, state.generator, self._batches)
         self._view, self._grow = View(plan, state), Growth(plan, state)
         self._precision = Precision(s.precision, plan.device)
+        # Looked up once: a walk through a small network takes longer than what is done to its weights.
+        self._weights = {name: list(getattr(state, name).parameters()) for name in ("generator", "discriminator")}
         self._parts = s.accumulate
         self._count = s.batch // self._parts  # samples in a part
         self._offsets = [part * self._count for part in range(self._parts)]
@@ -86,7 +88,7 @@ class Steps:
         self._last.clear()
         self._of_generator.begin()
         self._of_discriminator.begin()
-        self._state.discriminator_optimiser.zero_grad()
+        _clear(self._weights["discriminator"])
         for offset in self._offsets:
             at = first + offset
             real, labels = self._batches.real(at, self._count)  # [N, C, H, W] or [N, length]; [N] if conditional
@@ -136,8 +138,8 @@ class Steps:
         losses = []
         self._of_generator.begin()
         self._of_discriminator.begin()
-        state.generator_optimiser.zero_grad()
-        state.discriminator.requires_grad_(False)  # spares the gradients of D's weights
+        _clear(self._weights["generator"])
+        _set_trainable(self._weights["discriminator"], False)  # spares the gradients of D's weights
         if path and self._parts > 1:
             self._follow_path_lengths(first)
         for offset in self._offsets:
@@ -146,7 +148,10 @@ class Steps:
             if fake is None:
                 fake = self._drawn(at, labels)
             judged = self._judged(self._view(fake, at, "generator"), labels)
-            rivals = self._judged(shown_real, labels).detach() if self._objective.relative else None
+            rivals = None
+            if self._objective.relative:
+                with torch.no_grad():
+                    rivals = self._judged(shown_real, labels)
             loss = self._objective.generator_loss(judged, rivals)
             paid = loss
             if path:
@@ -161,7 +166,7 @@ class Steps:
         self._of_generator.settle()
         self._of_discriminator.settle()
         self._step("generator", state.generator_optimiser)
-        state.discriminator.requires_grad_(True)
+        _set_trainable(self._weights["discriminator"], True)
         return _sum(losses)
 
     def gradient_norm(self, network: Literal["generator", "discriminator"]) -> float | None:
@@ -216,6 +221,16 @@ class Steps:
     def _share(self, mean: Tensor) -> Tensor:
         """A part's mean as its share of the batch's."""
         return mean if self._parts == 1 else mean / self._parts
+
+
+def _clear(weights: list[nn.Parameter]) -> None:
+    for weight in weights:
+        weight.grad = None
+
+
+def _set_trainable(weights: list[nn.Parameter], trainable: bool) -> None:
+    for weight in weights:
+        weight.requires_grad_(trainable)
 
 
 def _sum(values: list[Tensor]) -> Tensor:

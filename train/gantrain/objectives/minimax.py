@@ -20,7 +20,9 @@ def discriminator_loss(real: Tensor, fake: Tensor, real_label: float = 1.0) -> T
     (arXiv:1606.03498), section 3.4.
     """
     # -log sigmoid(a) = softplus(-a) and -log(1 - sigmoid(a)) = softplus(a): no overflow for any logit.
-    on_real = real_label * softplus(-real) + (1.0 - real_label) * softplus(real)
+    on_real = softplus(-real)
+    if real_label != 1.0:
+        on_real = real_label * on_real + (1.0 - real_label) * softplus(real)
     return on_real.mean() + softplus(fake).mean()
 
 
