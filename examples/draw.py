@@ -22,6 +22,8 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("-o", "--output", type=Path, required=True, help="a PNG file")
     chosen = options.parse_args()
+    if chosen.count < 1 or chosen.output.suffix != ".png":
+        options.error("-n is a count from 1 on, and -o the name of a .png")
     with ganruntime.load(chosen.bundle) as generator:
         images = generator.generate(chosen.count, seed=chosen.seed)  # uint8 [n, H, W, C]
         # Image 3 of this seed, alone: to draw one again, its seed and its index are enough.
@@ -35,6 +37,6 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except GanError as error:  # what the runtime raises on purpose; its text says what to do
+    except (GanError, OSError) as error:  # what the runtime raises on purpose says what to do; the disk may say no too
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

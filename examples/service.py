@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from io import BytesIO
@@ -96,7 +97,7 @@ def png_from_image(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def main() -> None:
+def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("bundle", type=Path, metavar="NAME.gan")
     options.add_argument("--host", default="127.0.0.1")
@@ -104,9 +105,16 @@ def main() -> None:
     options.add_argument("--device", default="auto")
     options.add_argument("--backend", default="auto")
     chosen = options.parse_args()
-    app = app_from(lambda: ganruntime.load(chosen.bundle, chosen.device, chosen.backend))
-    uvicorn.run(app, host=chosen.host, port=chosen.port)
+    try:
+        # In this process, which serves, and before there is a server: a bundle that does not load is told in its own
+        # words. Several workers (gunicorn) hand `app_from` the load itself, which runs in each of them.
+        generator = ganruntime.load(chosen.bundle, chosen.device, chosen.backend)
+    except GanError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    uvicorn.run(app_from(lambda: generator), host=chosen.host, port=chosen.port)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

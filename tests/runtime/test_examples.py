@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import json
+import os
 import re
 import signal
 import socket
@@ -74,6 +75,23 @@ def test_the_script_says_what_is_wrong(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["-n", 0, "-o", "a.png"], 2, "-n is a count from 1 on"),
+        (["-o", "sheet"], 2, "-o the name of a .png"),
+        (["-o", "no/such/folder/a.png"], 1, "error: [Errno 2] No such file or directory"),
+    ],
+)
+def test_the_script_refuses_what_it_cannot_do(
+    bundle_path: Path, tmp_path: Path, arguments: list[Any], code: int, said: str
+) -> None:
+    done = run("draw.py", bundle_path, *arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # The worker
 
 
@@ -93,6 +111,16 @@ def test_the_worker_answers_every_job(conditional_path: Path, tmp_path: Path) ->
     stats = json.loads(done.stderr)
     assert stats["completed"] == 40
     assert stats["batches"] < 40
+
+
+def test_the_worker_reads_files_whatever_their_last_line(bundle_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "jobs").write_text("\n".join(json.dumps({"id": i, "seed": 1, "index": i}) for i in range(3)))
+    for name, count in ((tmp_path / "jobs", 3), (Path(os.devnull), 0)):
+        with name.open() as jobs:
+            done = run("worker.py", bundle_path, "-o", tmp_path, stdin=jobs)
+        assert done.returncode == 0, done.stderr
+        assert sorted(json.loads(line)["id"] for line in done.stdout.splitlines()) == list(range(count))
+    assert is_same(pixels(tmp_path / "2.png"), expected(bundle_path, 1, 2))
 
 
 def test_the_worker_finishes_what_it_has_when_it_is_told_to_end(bundle_path: Path, tmp_path: Path) -> None:
@@ -206,6 +234,13 @@ def test_a_generator_that_does_not_load_keeps_the_service_from_starting(service:
 
     with pytest.raises(BackendError), TestClient(service.app_from(load)):
         pass
+
+
+def test_a_bundle_that_does_not_load_is_told_without_a_traceback(service: ModuleType, tmp_path: Path) -> None:
+    done = run("service.py", tmp_path / "none.gan")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no bundle at")
+    assert "Traceback" not in done.stderr
 
 
 def test_the_service_serves_and_ends_when_it_is_told_to(service: ModuleType, conditional_path: Path) -> None:
