@@ -25,25 +25,21 @@ class Statistics:
         self._before: list[Tensor] = []
         self.changes: list[Tensor] = []
 
-    @torch.no_grad()
     def begin(self) -> None:
         self._before = [buffer.clone() for buffer in self._buffers]
         self.changes = [torch.zeros_like(b, dtype=_floating(b)) for b in self._buffers]
 
-    @torch.no_grad()
     def keep(self) -> None:
         """Takes what a part has made of the buffers."""
         for buffer, before, change in zip(self._buffers, self._before, self.changes, strict=True):
             change.add_(buffer - before)
             buffer.copy_(before)
 
-    @torch.no_grad()
     def drop(self) -> None:
         """Forgets what a part has made of them: it will be passed again."""
         for buffer, before in zip(self._buffers, self._before, strict=True):
             buffer.copy_(before)
 
-    @torch.no_grad()
     def settle(self) -> None:
         for buffer, before, change in zip(self._buffers, self._before, self.changes, strict=True):
             mean = change / self._parts
