@@ -23,86 +23,20 @@ For ONNX Runtime and OpenVINO, and with `symmetric` for TensorRT too:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ganexport.passes.constants import constant_of, integer_of, is_used_once, new_initializer
-from ganexport.precision.ranges import ValueRange
+from ganexport.passes.constants import constant_of, is_used_once, new_initializer
+from ganexport.precision.bias_correction import corrected_bias
+from ganexport.precision.int8_layers import MOVES, Layer, channel_axis
+from ganexport.precision.integer_weights import IntegerWeights, integer_weights
 from ganexport.precision.thresholds import LEVELS
 
-_LINEAR = ("Conv", "Gemm", "MatMul")
-_MOVES = {
-    "Reshape",
-    "Transpose",
-    "Flatten",
-    "Squeeze",
-    "Unsqueeze",
-    "Slice",
-    "DepthToSpace",
-    "SpaceToDepth",
-    "Identity",
-}
-_KEEPS_GRID = _MOVES | {"Relu", "MaxPool"}
+_KEEPS_GRID = MOVES | {"Relu", "MaxPool"}
 # What OpenVINO takes a Q through to the Concat before it: element by element, with constants of one element.
 _BEHIND_CONCAT = {"Relu", "Mul", "Add", "Sub", "Div", "Identity"}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer that int8 kernels can run.
-
-    node: its name. reads: the value that it quantises. multiplications: per image. reads_one_sign: whether that value
-    comes from a ReLU, and is never negative.
-    """
-
-    node: str
-    op_type: str
-    reads: str
-    multiplications: int
-    reads_one_sign: bool = False
-
-
-def named_nodes(model: ir.Model) -> None:
-    """Gives every node a name of its own: layers are told apart by it."""
-    taken: set[str] = set()
-    for node in model.graph:
-        base = node.name or f"{node.op_type}_{node.outputs[0].name}"
-        name, number = base, 1
-        while name in taken:
-            number += 1
-            name = f"{base}_{number}"
-        node.name = name
-        taken.add(name)
-
-
-def layers_of(model: ir.Model, ranges: Mapping[str, ValueRange]) -> list[Layer]:
-    """The layers of a graph, in its order: Conv, Gemm and MatMul with constant float32 weights."""
-    found = []
-    for node in model.graph:
-        if node.op_type not in _LINEAR or node.domain not in ("", "ai.onnx"):
-            continue
-        weight, source = constant_of(node.inputs[1]), node.inputs[0]
-        after = ranges.get(str(node.outputs[0].name))
-        if weight is None or weight.dtype != np.float32 or weight.ndim < 2 or source is None or after is None:
-            continue
-        if constant_of(source) is not None or (node.op_type == "MatMul" and weight.ndim != 2):
-            continue
-        if node.op_type == "Gemm" and integer_of(node, "transA", 0):
-            continue
-        per_output = weight[0].size if node.op_type == "Conv" else weight.shape[_channel_axis(node) ^ 1]
-        multiplications = after.row_elements * int(per_output)
-        found.append(Layer(str(node.name), node.op_type, str(source.name), multiplications, _is_one_sign(source)))
-    return found
-
-
-def _is_one_sign(value: ir.Value) -> bool:
-    producer = value.producer()
-    while producer is not None and producer.op_type in _MOVES | {"MaxPool"} and producer.inputs[0] is not None:
-        producer = producer.inputs[0].producer()
-    return producer is not None and producer.op_type == "Relu"
 
 
 def quantise(
@@ -112,6 +46,7 @@ def quantise(
     weight_levels: int = LEVELS,
     means: Mapping[str, NDArray[np.float64]] | None = None,
     *,
+    weights: Mapping[str, IntegerWeights] | None = None,
     symmetric: bool = True,
 ) -> None:
     """Puts layers into int8, in place.
@@ -121,6 +56,7 @@ def quantise(
         thresholds: {value name: the magnitude at which it saturates}, for what the layers read.
         weight_levels: the largest weight integer, 127 or less.
         means: {value name: [C]}, for what the layers read; without them no bias is corrected.
+        weights: {layer: its weights as integers}; those of all others are rounded to the nearest.
         symmetric: zero points of 0 throughout, as TensorRT wants them; else values of one sign have all 256 integers.
     """
     chosen = {layer.node for layer in layers}
@@ -134,29 +70,26 @@ def quantise(
     for node, source in zip(nodes, sources, strict=True):
         assert source is not None
         node.replace_input_with(0, writer.dequantised(source, str(source.name)))
-        error = writer.quantise_weight(node, weight_levels)
-        if means is not None:
-            writer.correct_bias(node, error, means[str(source.name)])
+        made = (weights or {}).get(str(node.name)) or nearest_weights(node, weight_levels)
+        bias = corrected_bias(node, made.lost, means[str(source.name)]) if means is not None else None
+        writer.quantise_weight(node, made)
+        if bias is not None:
+            writer.set_bias(node, bias)
     writer.remove_unread()
 
 
-def weight_integers(
-    weight: NDArray[np.float32], axis: int, levels: int
-) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """int8 weights of the same shape, and their float32 scales [channels], symmetric, one per index of `axis`."""
-    others = tuple(i for i in range(weight.ndim) if i != axis)
-    peaks = np.abs(weight).max(axis=others)
-    scales = np.where(peaks > 0, peaks / levels, 1.0).astype(np.float32)  # [M]
-    shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-    integers = np.clip(np.rint(weight / scales.reshape(shape)), -levels, levels).astype(np.int8)
-    return integers, scales
+def nearest_weights(node: ir.Node, levels: int) -> IntegerWeights:
+    """The weights of a layer, each rounded to the nearest integer."""
+    weight = constant_of(node.inputs[1])
+    assert weight is not None
+    return integer_weights(weight.astype(np.float32), channel_axis(node), levels)
 
 
-def _channel_axis(node: ir.Node) -> int:
-    """The axis of the weight that runs over output channels."""
-    if node.op_type == "Conv":
-        return 0
-    return 0 if node.op_type == "Gemm" and integer_of(node, "transB", 0) else 1
+def grid_of(threshold: float, is_one_sign: bool) -> tuple[NDArray[np.float32], NDArray[np.int8]]:
+    """The scale and the zero point, both of no dimension, with which a value saturates at a threshold."""
+    lowest = -LEVELS - 1 if is_one_sign else 0
+    steps = 2 * LEVELS + 1 if is_one_sign else LEVELS
+    return np.array(threshold / steps, np.float32), np.array(lowest, np.int8)
 
 
 def _name_of(value: ir.Value, like: str) -> str:
@@ -274,24 +207,19 @@ class _Writer:
         for node, index in readers:
             node.replace_input_with(index, pair)
 
-    def quantise_weight(self, node: ir.Node, levels: int) -> NDArray[np.float64]:
-        """Returns what rounding took from the weights, in their shape."""
+    def quantise_weight(self, node: ir.Node, weights: IntegerWeights) -> None:
         value = node.inputs[1]
-        weight = constant_of(value)
-        assert weight is not None
         assert value is not None
-        axis = _channel_axis(node)
-        integers, scales = weight_integers(weight.astype(np.float32), axis, levels)
         name = f"{value.name}_{node.name}"
-        zeros = new_initializer(self._graph, f"{name}_zeros", np.zeros(len(scales), np.int8))
+        zeros = new_initializer(self._graph, f"{name}_zeros", np.zeros(len(weights.scales), np.int8))
         back = ir.node(
             "DequantizeLinear",
             [
-                new_initializer(self._graph, f"{name}_int8", integers),
-                new_initializer(self._graph, f"{name}_scales", scales),
+                new_initializer(self._graph, f"{name}_int8", weights.integers),
+                new_initializer(self._graph, f"{name}_scales", weights.scales),
                 zeros,
             ],
-            {"axis": axis},
+            {"axis": weights.axis},
             name=f"{name}_dequantise",
         )
         back.outputs[0].name = f"{name}_dequantised"
@@ -299,42 +227,18 @@ class _Writer:
         node.replace_input_with(1, back.outputs[0])
         if not value.uses() and str(value.name) in self._graph.initializers:
             del self._graph.initializers[str(value.name)]
-        shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-        rounded = integers.astype(np.float64) * scales.astype(np.float64).reshape(shape)
-        lost: NDArray[np.float64] = weight.astype(np.float64) - rounded
-        return lost
 
-    def correct_bias(self, node: ir.Node, error: NDArray[np.float64], mean: NDArray[np.float64]) -> None:
-        """Adds what the rounded weights take from the mean of each output channel to the bias. MatMul has none."""
-        if node.op_type == "MatMul" or node.attributes.get_float("beta", 1.0) != 1.0:
-            return
-        value = node.inputs[2] if len(node.inputs) > 2 else None
-        bias = constant_of(value)
-        if value is not None and (bias is None or bias.ndim != 1):
-            return
-        if node.op_type == "Gemm":
-            shift = error @ mean if _channel_axis(node) == 0 else mean @ error  # [M]
-            shift = shift * node.attributes.get_float("alpha", 1.0)
-        else:
-            groups = error.reshape(integer_of(node, "group", 1), -1, *error.shape[1:])  # [G, M / G, C / G, …]
-            per_channel = groups.sum(axis=tuple(range(3, groups.ndim)))  # [G, M / G, C / G]
-            shift = np.einsum("gmc,gc->gm", per_channel, mean.reshape(len(groups), -1)).reshape(-1)  # [M]
-        corrected = (shift + (0.0 if bias is None else bias.astype(np.float64))).astype(np.float32)
-        made = new_initializer(self._graph, f"{node.name}_corrected_bias", corrected)
-        if len(node.inputs) > 2:
-            node.replace_input_with(2, made)
-        else:
+    def set_bias(self, node: ir.Node, bias: NDArray[np.float32]) -> None:
+        made = new_initializer(self._graph, f"{node.name}_corrected_bias", bias)
+        if len(node.inputs) < 3:
             node.resize_inputs(3)
-            node.replace_input_with(2, made)
+        node.replace_input_with(2, made)
 
     def _grid(self, like: str) -> tuple[ir.Value, ir.Value]:
         """Scale and zero point of the value called `like`."""
-        lowest = -LEVELS - 1 if like in self._one_sign else 0
-        if lowest not in self._zeros:
-            name = "int8_lowest" if lowest else "int8_zero"
-            self._zeros[lowest] = new_initializer(self._graph, name, np.array(lowest, np.int8))
+        scale, zero = grid_of(self._thresholds[like], like in self._one_sign)
+        if int(zero) not in self._zeros:
+            self._zeros[int(zero)] = new_initializer(self._graph, "int8_lowest" if zero else "int8_zero", zero)
         if like not in self._scales:
-            steps = 2 * LEVELS + 1 if lowest else LEVELS
-            scale = np.array(self._thresholds[like] / steps, np.float32)
             self._scales[like] = new_initializer(self._graph, f"{like}_scale", scale)
-        return self._scales[like], self._zeros[lowest]
+        return self._scales[like], self._zeros[int(zero)]

@@ -230,7 +230,8 @@ def _int8_rung(rung: str, graph: bytes, inputs: Arrays, floors: Floors, proof: P
     say(f"{rung}: choosing thresholds and layers")
     usual = spec_at(proof.spec, default_size(proof.spec))
     symmetric = rung == "int8-symmetric"
-    search = search_from_model(usual, model, inputs, min(POOL, proof.latents), symmetric)
+    # Among as many as the gate sees: its largest batch is filled with further latents.
+    search = search_from_model(usual, model, inputs, min(POOL, max(proof.latents, *BATCHES)), symmetric)
     search.start()
     search.leave_out_until(floors.psnr_db)
     variant = _new_variant(rung)
@@ -255,6 +256,7 @@ def _int8_rung(rung: str, graph: bytes, inputs: Arrays, floors: Floors, proof: P
         ],
         "left_in_fp32": [asdict(left) for left in search.left],
         "too_small": [layer.node for layer in search.small],
+        "balanced": list(search.balanced),
         "int8_share": search.int8_share,
         "tried_psnr_db": dict(search.tried),
         "thresholds": {

@@ -4,19 +4,22 @@
 2. Thousands of latents are run through the result, and those whose images suffer most join the judges: a hundred
    ordinary latents do not show what the rarest of four thousand meets.
 3. In graphs of a few layers, value by value: another method for one value, if it makes the worst image better.
-4. While the worst image of the thousands is under the floor, the layer that costs most goes back to fp32, and the
-   methods are chosen anew: what was lost in that layer's noise may now be the worst.
+4. While the worst image of the thousands is under the floor, a layer goes back to fp32: the one that takes most noise
+   out of the worst image for each multiplication that it moves. Then the methods are chosen anew: what was lost in that
+   layer's noise may now be the worst.
 
 All on latents of a seed of their own, by evaluating the Q/DQ graph as it is written. The gate has other latents and the
 last word: where it finds a worse image, the search is widened and goes on, with methods that clip nothing of what was
 seen: a threshold that is best for a thousand latents clips the rarest of four thousand.
+
+Weights are rounded once, one graph is opened for all choices (`switched_graph`), and a choice is given up as soon as
+one judge is worse than with the best choice so far; the judges that suffered most are asked first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx
@@ -24,8 +27,14 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ganexport.parity import PSNR_CAP_DB, half_range
-from ganexport.precision.quantised_graph import Layer, layers_of, named_nodes, quantise
+from ganexport.passes.constants import constant_of
+from ganexport.precision.int8_layers import Layer, channel_axis, layers_of, named_nodes
+from ganexport.precision.integer_weights import IntegerWeights, integer_weights
+from ganexport.precision.modulation_balance import balance_modulated
+from ganexport.precision.moments import moments_from_graph
+from ganexport.precision.quantised_graph import quantise
 from ganexport.precision.ranges import ranges_from_graph
+from ganexport.precision.switched_graph import SwitchedGraph
 from ganexport.precision.thresholds import METHODS, WIDE_METHODS, means_from_graph, thresholds_from_graph
 from ganexport.precision.traced import Arrays, plain_session
 from ganexport.probes import probe_inputs
@@ -45,6 +54,9 @@ _HARD, _ORDINARY, _MOST_JUDGES = 64, 32, 160
 POOL = 1024
 _KEEP_BYTES = 256 << 20
 _CHUNK = 64
+_FIRST_ASKED = 8
+# Layers that go back to fp32 are compared on so many judges, those that suffer most.
+_COMPARED = 32
 
 
 @dataclass(frozen=True)
@@ -61,22 +73,25 @@ class LeftOut:
 class Search:
     """The state of one search: what is in int8 now, and what was tried.
 
-    base: the fp32 graph. judges: indices of the latents by which choices are judged; pool: how many there are to find
-    hard ones among. methods: those that are tried now. tried: {method: PSNR of the worst judge, in dB}, all layers in
-    int8. chosen: {value name: method}. thresholds: {method: {value name: threshold}}. means:
-    {value name: mean of each channel}. small: layers that are not considered (`LEAST_SHARE`). psnr_db: of the worst
-    image of the pool, as things are now. whole, whole_worst: what `start` made, all layers in int8, and the inputs of
-    the latent that suffers most there.
+    base: the fp32 graph. weights: {layer: its weights as integers}. judges: indices of the latents by which choices
+    are judged, those that suffered most first; pool: how many there are to find hard ones among. methods: those that
+    are tried now. tried: {method: PSNR of the worst judge, in dB}, all layers in int8. chosen: {value name: method}.
+    thresholds: {method: {value name: threshold}}. means: {value name: mean of each channel}. small: layers that are
+    not considered (`LEAST_SHARE`). balanced: layers whose styles were evened out. psnr_db: of the worst image of the
+    pool, as things are now. whole, whole_worst: what `start` made, all layers in int8, and the inputs of the latent
+    that suffers most there.
     """
 
     spec: GeneratorSpec
-    base: bytes
+    base: bytes = field(repr=False)
     layers: list[Layer]
     thresholds: dict[str, dict[str, float]]
-    means: dict[str, NDArray[np.float64]]
+    means: dict[str, NDArray[np.float64]] = field(repr=False)
+    weights: dict[str, IntegerWeights] = field(repr=False)
     pool: int
     symmetric: bool = False
     small: Sequence[Layer] = ()
+    balanced: Sequence[str] = ()
     judges: NDArray[np.int64] = field(init=False)
     methods: tuple[str, ...] = METHODS
     tried: dict[str, float] = field(default_factory=dict)
@@ -89,13 +104,21 @@ class Search:
 
     def __post_init__(self) -> None:
         self._fp32 = plain_session(self.base)
-        self._kept: dict[int, list[NDArray[np.float32]]] = {}
+        self._switched = SwitchedGraph(self.base, self.layers, self.weights, self.means, symmetric=self.symmetric)
+        self._kept: dict[bytes, list[NDArray[np.float32]]] = {}
+        self._kept_bytes = 0
         self.judges = np.arange(min(self.pool, _ORDINARY))
         self._worst = self.judges[:1]
 
     def graph(self) -> bytes:
         """The Q/DQ graph of what is chosen now."""
-        return self._graph(self.kept, self.chosen)
+        model = ir.from_proto(onnx.load_model_from_string(self.base))
+        if self.kept:
+            thresholds = self._thresholds(self.chosen)
+            quantise(
+                model, self.kept, thresholds, WEIGHT_LEVELS, self.means, weights=self.weights, symmetric=self.symmetric
+            )
+        return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
 
     @property
     def int8_share(self) -> float:
@@ -111,29 +134,38 @@ class Search:
 
     def leave_out_until(self, floor_db: float) -> None:
         while self.psnr_db < floor_db and self.kept:
-            self.without_next()
+            self.without_next(floor_db)
 
-    def without_next(self) -> None:
-        """The layer that costs the worst image most goes back to fp32, and methods are chosen anew for the others."""
-        before = self._judged_db(self.kept, self.chosen)
-        gains = {}
+    def without_next(self, floor_db: float = PSNR_CAP_DB) -> None:
+        """The layer whose noise costs most for its multiplications goes back to fp32, or the smallest one of those that
+        are enough for the floor; methods are chosen anew for the others."""
+        judges = self.judges[:_COMPARED]
+        before = self._judged_db(self.kept, self.chosen, judges)
+        after = {}
         for layer in self.kept:
             rest = [other for other in self.kept if other is not layer]
-            gains[layer.node] = self._judged_db(rest, self.chosen) - before
-        worst = max(self.kept, key=lambda layer: gains[layer.node])
-        self.left.append(LeftOut(worst.node, worst.op_type, gains[worst.node], worst.multiplications))
+            after[layer.node] = self._judged_db(rest, self.chosen, judges)
+        enough = [layer for layer in self.kept if after[layer.node] >= floor_db]
+        if enough:
+            worst = min(enough, key=lambda layer: layer.multiplications)
+        else:
+            worst = max(
+                self.kept, key=lambda layer: (_noise(before) - _noise(after[layer.node])) / layer.multiplications
+            )
+        cost_db = after[worst.node] - before
+        self.left.append(LeftOut(worst.node, worst.op_type, cost_db, worst.multiplications))
         self.kept = [layer for layer in self.kept if layer is not worst]
         self._choose_methods()
 
     def widen(self, floor_db: float) -> None:
         """After the gate met a worse image than any here: twice as many latents to find such among, chosen anew, and at
         least one change."""
-        before = self.graph()
+        before = self.kept, self.chosen
         self.pool *= 2
         self.methods = WIDE_METHODS
         self._choose_methods()
         self.leave_out_until(floor_db)
-        if self.graph() == before:
+        if (self.kept, self.chosen) == before:
             self.without_next()
 
     def _choose_methods(self) -> None:
@@ -151,44 +183,53 @@ class Search:
         for value in values:
             for method in self.methods:
                 other = self.chosen | {value: method}
-                judged = self._judged_db(self.kept, other) if other != self.chosen else lowest
+                judged = self._judged_db(self.kept, other, above_db=lowest) if other != self.chosen else lowest
                 if judged > lowest:
                     self.chosen, lowest = other, judged
         self._find_hard()
 
     def _find_hard(self) -> None:
         """Makes judges of the latents of the pool whose images suffer most, beside the judges so far."""
-        session = plain_session(self.graph())
-        psnr_db = np.concatenate([self._psnr_db(session, rows) for rows in self._chunks(np.arange(self.pool))])
+        psnr_db = np.concatenate(
+            [self._psnr_db(self.kept, self.chosen, rows) for rows in _chunks(np.arange(self.pool))]
+        )
         self.psnr_db = float(psnr_db.min())
-        self._worst = np.array([psnr_db.argmin()])
-        hard = np.argsort(psnr_db, kind="stable")[:_HARD]
-        both = np.concatenate([hard, self.judges])
+        order = np.argsort(psnr_db, kind="stable")
+        self._worst = order[:1]
+        both = np.concatenate([order[:_HARD], self.judges])
         _, first = np.unique(both, return_index=True)
-        self.judges = np.sort(both[np.sort(first)[:_MOST_JUDGES]])
+        kept = both[np.sort(first)[:_MOST_JUDGES]]
+        self.judges = kept[np.argsort(psnr_db[kept], kind="stable")]
 
-    def _graph(self, layers: Sequence[Layer], chosen: Mapping[str, str]) -> bytes:
-        model = ir.from_proto(onnx.load_model_from_string(self.base))
-        if layers:
-            thresholds = {value: self.thresholds[method][value] for value, method in chosen.items()}
-            quantise(model, layers, thresholds, WEIGHT_LEVELS, self.means, symmetric=self.symmetric)
-        return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+    def _thresholds(self, chosen: Mapping[str, str]) -> dict[str, float]:
+        return {value: self.thresholds[method][value] for value, method in chosen.items()}
 
-    def _judged_db(self, layers: Sequence[Layer], chosen: Mapping[str, str]) -> float:
-        """PSNR of the worst judge."""
-        session = plain_session(self._graph(layers, chosen))
-        return min(float(self._psnr_db(session, rows).min()) for rows in self._chunks(self.judges))
+    def _judged_db(
+        self,
+        layers: Sequence[Layer],
+        chosen: Mapping[str, str],
+        judges: NDArray[np.int64] | None = None,
+        above_db: float = -np.inf,
+    ) -> float:
+        """PSNR of the worst judge, or of one that is at or under `above_db`: nobody wants to know more then."""
+        judges = self.judges if judges is None else judges
+        lowest = np.inf
+        for rows in (judges[:_FIRST_ASKED], *_chunks(judges[_FIRST_ASKED:])):
+            if len(rows):
+                lowest = min(lowest, float(self._psnr_db(layers, chosen, rows).min()))
+            if lowest <= above_db:
+                break
+        return lowest
 
-    def _chunks(self, indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        for start in range(0, len(indices), _CHUNK):
-            yield indices[start : start + _CHUNK]
-
-    def _psnr_db(self, session: Any, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _psnr_db(
+        self, layers: Sequence[Layer], chosen: Mapping[str, str], indices: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
         """The PSNR of each latent, [n]; of the output that suffers most, where there are several."""
         inputs = self._inputs(indices)
         names = [t.name for t in self.spec.outputs]
         lowest = np.full(len(indices), PSNR_CAP_DB)
-        expected, found = self._expected(indices, inputs, names), session.run(names, inputs)
+        expected = self._expected(indices, inputs, names)
+        found = self._switched.run(names, inputs, {layer.node for layer in layers}, self._thresholds(chosen))
         for tensor, a, b in zip(self.spec.outputs, expected, found, strict=True):
             a, b = a.reshape(len(a), -1).astype(np.float64), b.reshape(len(b), -1).astype(np.float64)  # [n, E]
             peak = 2 * half_range(tensor, float(np.abs(a).max(initial=0.0)))
@@ -197,23 +238,36 @@ class Search:
         return lowest
 
     def _expected(self, indices: NDArray[np.int64], inputs: Arrays, names: list[str]) -> list[NDArray[np.float32]]:
-        """What fp32 gives; of whole chunks of the pool it is kept while it is small."""
-        first = int(indices[0])
-        if first % _CHUNK or int(indices[-1]) - first + 1 != _CHUNK or len(indices) != _CHUNK:
-            return list(self._fp32.run(names, inputs))
-        if first in self._kept:
-            return self._kept[first]
+        """What fp32 gives; kept for the same rows of the next choice while it is small."""
+        key = indices.tobytes()
+        if key in self._kept:
+            return self._kept[key]
         outputs = list(self._fp32.run(names, inputs))
-        if (len(self._kept) + 1) * sum(o.nbytes for o in outputs) <= _KEEP_BYTES:
-            self._kept[first] = outputs
+        size = sum(o.nbytes for o in outputs)
+        if self._kept_bytes + size > _KEEP_BYTES:
+            self._kept.clear()
+            self._kept_bytes = 0
+        if size <= _KEEP_BYTES:
+            self._kept[key] = outputs
+            self._kept_bytes += size
         return outputs
 
     def _inputs(self, indices: NDArray[np.int64]) -> Arrays:
-        if indices[-1] - indices[0] + 1 == len(indices):
+        if np.array_equal(indices, np.arange(indices[0], indices[0] + len(indices))):
             return probe_inputs(self.spec, SEED, int(indices[0]), len(indices))
         rows = [probe_inputs(self.spec, SEED, int(i) - int(i) % 2, 2) for i in indices]
         # In pairs: scalars are at their default in even rows of a draw, whatever the row's index.
         return {name: np.stack([r[name][i % 2] for r, i in zip(rows, indices, strict=True)]) for name in rows[0]}
+
+
+def _chunks(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(indices), _CHUNK):
+        yield indices[start : start + _CHUNK]
+
+
+def _noise(psnr_db: float) -> float:
+    """The mean square error of a PSNR, as a share of the squared peak."""
+    return float(10 ** (-psnr_db / 10))
 
 
 def search_from_model(
@@ -232,7 +286,8 @@ def search_from_model(
     """
     named_nodes(model)
     base = ir.to_proto(model).SerializeToString()
-    layers = layers_of(model, ranges_from_graph(base, {name: array[:2] for name, array in inputs.items()}))
+    ranges = ranges_from_graph(base, {name: array[:2] for name, array in inputs.items()})
+    layers = layers_of(model, ranges)
     if not layers:
         raise ExportError(
             f"{spec.name}: no layer can be int8",
@@ -242,6 +297,21 @@ def search_from_model(
     least = LEAST_SHARE * sum(layer.multiplications for layer in layers)
     small = [layer for layer in layers if layer.multiplications < least]
     layers = [layer for layer in layers if layer.multiplications >= least]
+    balanced = balance_modulated(model, base, layers, ranges, inputs)
+    base = ir.to_proto(model).SerializeToString()
     values = list(dict.fromkeys(layer.reads for layer in layers))
     thresholds, means = thresholds_from_graph(base, inputs, values), means_from_graph(base, inputs, values)
-    return Search(spec, base, layers, thresholds, means, pool, symmetric, small)
+    weights = _weights(model, base, layers, inputs)
+    return Search(spec, base, layers, thresholds, means, weights, pool, symmetric, small, balanced)
+
+
+def _weights(model: ir.Model, graph: bytes, layers: Sequence[Layer], inputs: Arrays) -> dict[str, IntegerWeights]:
+    names = {layer.node for layer in layers}
+    nodes = [node for node in model.graph if node.name in names]
+    moments = moments_from_graph(graph, inputs, nodes)
+    found = {}
+    for node in nodes:
+        weight, name = constant_of(node.inputs[1]), str(node.name)
+        assert weight is not None
+        found[name] = integer_weights(weight.astype(np.float32), channel_axis(node), WEIGHT_LEVELS, moments.get(name))
+    return found

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from small_graphs import LATENT, dcgan, elementwise, graph_of, latents, rows, weights
 
-from ganexport.precision.quantised_graph import Layer, layers_of, named_nodes, quantise, weight_integers
+from ganexport.precision.int8_layers import Layer, layers_of, named_nodes
+from ganexport.precision.quantised_graph import quantise
 from ganexport.precision.ranges import ranges_from_graph
 from ganexport.precision.rungs import optimised_model
 from ganexport.precision.sensitivity import WEIGHT_LEVELS
@@ -44,17 +45,6 @@ def kernels_session(graph: bytes, tmp_path: Any) -> tuple[Any, list[str]]:
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     return session, [n.op_type for n in onnx.load(tmp_path / "optimised.onnx").graph.node]
-
-
-def test_weights_are_symmetric_per_channel_and_within_half_a_step() -> None:
-    weight = weights(0, 5, 4, 3, 3) * np.array([1, 10, 0.1, 3, 0], np.float32).reshape(5, 1, 1, 1)
-    for levels in (64, 127):
-        integers, scales = weight_integers(weight, 0, levels)
-        assert integers.dtype == np.int8
-        assert np.abs(integers).max() == levels
-        steps = scales.reshape(5, 1, 1, 1)
-        assert (np.abs(integers * steps - weight) <= steps / 2 * (1 + 1e-6)).all()
-        assert (integers[4] == 0).all()
 
 
 @pytest.mark.parametrize("transposed", [0, 1])

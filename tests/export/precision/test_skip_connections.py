@@ -16,7 +16,8 @@ from onnx import helper
 from small_graphs import graph_of, weights
 
 from ganexport.bundling import bundle_from_source
-from ganexport.precision.quantised_graph import layers_of, named_nodes, quantise
+from ganexport.precision.int8_layers import layers_of, named_nodes
+from ganexport.precision.quantised_graph import quantise
 from ganexport.precision.ranges import ranges_from_graph
 from ganexport.precision.rungs import rungs_into_bundle
 from ganexport.precision.traced import plain_session
