@@ -25,6 +25,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 from ganruntime.errors import SpecError
@@ -254,12 +255,12 @@ class GeneratorSpec:
         names = [t.name for t in (*self.inputs, *self.outputs)]
         require(len(set(names)) == len(names), "spec", "has a tensor name twice", got=names)
 
-    @property
+    @cached_property
     def latent(self) -> TensorSpec | None:
         """The first input with the role `latent`, or None for a generator that takes none (image to image)."""
         return next((t for t in self.inputs if isinstance(t.role, Latent)), None)
 
-    @property
+    @cached_property
     def image(self) -> TensorSpec | None:
         """The first output with the role `image`, or None for a generator that draws none."""
         return next((t for t in self.outputs if isinstance(t.role, Image)), None)
