@@ -18,6 +18,7 @@ from gantrain.data.source import ImageSource
 from gantrain.data.split import split
 from gantrain.data.toys import TOYS, toy_from_name
 from gantrain.data.vectors import VectorSource
+from gantrain.distributed import ALONE, Processes
 from gantrain.objectives import objective_from_name
 from gantrain.precision import check_precision
 from gantrain.recipes import DataShape, Recipe, recipe_from_name
@@ -78,6 +79,7 @@ def new_plan(
     seed: int | None,
     threads: int | None,
     device: str | None,
+    processes: Processes = ALONE,
 ) -> Plan:
     """The plan of a new run.
 
@@ -88,21 +90,22 @@ def new_plan(
     """
     recipe = recipe_from_name(recipe_name)
     settings = settings_with(recipe.defaults, _with_steps(changes, steps))
-    chosen = device_from_name(device or "cpu")
+    chosen = device_from_name(device or "cpu", processes)
     check_precision(settings.precision, chosen)
     seed = _checked_seed(0 if seed is None else seed)
     check_new(run)
     whole = _data(source, recipe, settings)
     data = _to_train_on(whole, settings)
     _check_together(recipe, settings, data)
-    _check_parts(settings)
+    _check_parts(settings, processes)
     record = RunRecord(
         recipe=recipe.name,
         settings=settings.to_json(),
         data=_data_record(source, data),
         seed=seed,
-        device=str(chosen),
+        device=chosen.type if processes.count > 1 else str(chosen),
         threads=_checked_threads(threads) or torch.get_num_threads(),
+        processes=processes.count,
         versions={"ganexport": __version__, "torch": str(torch.__version__), "numpy": numpy.__version__},
     )
     return Plan(recipe, settings, data, record, chosen, whole)
@@ -118,6 +121,7 @@ def resumed_plan(
     seed: int | None,
     threads: int | None,
     device: str | None,
+    processes: Processes = ALONE,
 ) -> Plan:
     """The plan of a run that goes on: run.json's, with what may change (steps, checkpoint_every, threads, device).
 
@@ -142,9 +146,9 @@ def resumed_plan(
             _same(run, f"setting {f.name!r}", getattr(settings, f.name), getattr(asked, f.name))
     if seed is not None:
         _same(run, "the seed", before.seed, seed)
-    chosen = device_from_name(device or before.device)
+    chosen = device_from_name(device or before.device, processes)
     check_precision(asked.precision, chosen)
-    _check_parts(asked)
+    _check_parts(asked, processes)
     whole = _data(source if source is not None else str(before.data.get("source", "")), recipe, settings)
     data = _to_train_on(whole, settings)
     known = before.data
@@ -162,20 +166,34 @@ def resumed_plan(
             expected=f"{known.get('name')}, {_amount(known)}, {str(known.get('fingerprint'))[:12]}…",
             remedy="name the same data, or choose another --out for a new run",
         )
-    # As many threads as before, whatever torch has now: sums over other splits round otherwise.
+    # As many threads as before, whatever torch has now: sums over other splits round otherwise. With more or fewer
+    # processes they do so anyway, and share the cores in another way.
+    usual = before.threads if processes.count == before.processes else torch.get_num_threads()
     record = replace(
         before,
         settings=asked.to_json(),
-        device=str(chosen),
-        threads=_checked_threads(threads) or before.threads,
+        device=chosen.type if processes.count > 1 else str(chosen),
+        threads=_checked_threads(threads) or usual,
+        processes=processes.count,
     )
     return Plan(recipe, asked, data, record, chosen, whole)
 
 
-def device_from_name(name: str) -> torch.device:
-    """`cpu`, `cuda` or `cuda:1`. Raises `InputError` for another name, `DeviceError` where there is no such device."""
+def device_from_name(name: str, processes: Processes = ALONE) -> torch.device:
+    """`cpu`, `cuda` or `cuda:1`; with several processes `cuda` is another GPU for each of a machine's.
+
+    Raises:
+        InputError: no device has this name, or one GPU is named for several processes.
+        DeviceError: there is no such device.
+    """
     if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", name):
         raise InputError("no device has this name", got=repr(name), expected="cpu, cuda or cuda:N")
+    if processes.count > 1 and name.startswith("cuda"):
+        if name != "cuda":
+            raise InputError(
+                "several processes cannot share a GPU", got=f"--device {name}", expected="--device cuda: one for each"
+            )
+        name = f"cuda:{processes.local_rank}"
     device = torch.device(name)
     if device.type == "cuda":
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -270,12 +288,14 @@ def _check_together(recipe: Recipe, s: TrainingSettings, data: Source) -> None:
         )
 
 
-def _check_parts(s: TrainingSettings) -> None:
+def _check_parts(s: TrainingSettings, processes: Processes) -> None:
     """Raises `InputError` where the batch cannot be cut into equal parts."""
-    if s.batch % (s.pack * s.accumulate) or s.batch // s.accumulate < 2:
+    parts = s.accumulate * processes.count
+    if s.batch % (s.pack * parts) or s.batch // parts < 2:
+        among = f", {processes.count} processes" if processes.count > 1 else ""
         raise InputError(
             "a batch cannot be taken in so many parts",
-            got=f"batch={s.batch}, accumulate={s.accumulate}, pack={s.pack}",
+            got=f"batch={s.batch}, accumulate={s.accumulate}, pack={s.pack}{among}",
             expected="parts of equal size, of at least two samples, and of whole packs",
         )
 

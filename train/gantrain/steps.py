@@ -1,11 +1,11 @@
 """A step of the discriminator and a step of the generator: what the loop repeats.
 
-A batch is taken in `accumulate` parts of equal size, one after another, and their gradients are added up before the
-optimiser steps. A part's samples, latents, labels, noise and augmentation are those of the undivided batch, being
+A batch is taken in `accumulate` parts of equal size in each of the processes, and their gradients are added up before
+the optimiser steps. A part's samples, latents, labels, noise and augmentation are those of the undivided batch, being
 functions of (seed, position), and losses and penalties are means over samples, so that the gradients add up to the
 batch's. Only what looks across samples sees the part: batch normalisation (ghost batches: Hoffer, Hubara and Soudry,
 "Train longer, generalize better", 2017, arXiv:1705.08741) and the minibatch deviation. Packs and a relativistic loss's
-pairs are never cut through.
+pairs are never cut through. Two parts in one process and one part in each of two are the same parts.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from gantrain.batches import Batches
+from gantrain.distributed import ALONE, Processes
 from gantrain.drawing import Drawing
 from gantrain.objectives import objective_from_name
 from gantrain.optimisers import gradient_norm
@@ -44,7 +45,7 @@ class Judged:
     """What came of a discriminator step.
 
     loss: the objective's, without penalties, []. real_logits, fake_logits: of the whole batch, [batch / pack].
-    real, fake: samples of its last part, [N, C, H, W] or [N, length].
+    real, fake: samples of this process's last part, [N, C, H, W] or [N, length].
     """
 
     loss: Tensor
@@ -57,8 +58,9 @@ class Judged:
 class Steps:
     """The two steps of a training; between them they keep the last batch, which serves both networks."""
 
-    def __init__(self, plan: Plan, state: TrainingState) -> None:
+    def __init__(self, plan: Plan, state: TrainingState, processes: Processes = ALONE) -> None:
         s = plan.settings
+        self._processes = processes
         self._settings, self._seed, self._device, self._state = s, plan.record.seed, plan.device, state
         self._objective = objective_from_name(s.objective)
         self._batches = Batches(plan, spec_of(plan, state).inputs[0])
@@ -68,10 +70,11 @@ class Steps:
         # Looked up once: a walk through a small network takes longer than what is done to its weights.
         self._weights = {name: list(getattr(state, name).parameters()) for name in ("generator", "discriminator")}
         self._parts = s.accumulate
-        self._count = s.batch // self._parts  # samples in a part
-        self._offsets = [part * self._count for part in range(self._parts)]
-        self._of_generator = Statistics(state.generator, self._parts)
-        self._of_discriminator = Statistics(state.discriminator, self._parts)
+        self._of_all = self._parts * processes.count
+        self._count = s.batch // self._of_all  # samples in a part
+        self._offsets = [(processes.rank * self._parts + part) * self._count for part in range(self._parts)]
+        self._of_generator = Statistics(state.generator, self._of_all)
+        self._of_discriminator = Statistics(state.discriminator, self._of_all)
         # Of each part of the last batch: what G drew, with its graph; what D was shown of the real samples; the labels.
         self._last: list[tuple[Tensor | None, Tensor, Labels]] = []
         weight = s.path_length if isinstance(s, ImageSettings) else 0.0
@@ -120,15 +123,19 @@ class Steps:
             else:  # drawn again in the generator's step: the graphs of all parts would need the memory of the whole
                 self._of_generator.drop()
                 self._last.append((None, shown_real.detach(), labels))
+        loss, whole = _sum(losses), self._whole(_joined(logits, 1))
+        if self._processes.count > 1:
+            changes = self._of_discriminator.changes + ([] if last else self._of_generator.changes)
+            self._processes.sum_([*_gradients(self._weights["discriminator"]), *changes, loss, whole])
         self._of_discriminator.settle()
         if not last:
             self._of_generator.settle()
         self._step("discriminator", self._state.discriminator_optimiser)
         if s.clip:
             clip_weights(self._state.discriminator, s.clip)
-        of_real, of_fake = _joined(logits, 1)
+        of_real, of_fake = whole
         self._view.saw(of_real, d_step)
-        return Judged(_sum(losses), of_real, of_fake, real, fake.detach())
+        return Judged(loss, of_real, of_fake, real, fake.detach())
 
     def generator(self, step: int) -> Tensor:
         """Generator step `step`, counted from 0, after its last discriminator step; the objective's loss, []."""
@@ -136,7 +143,8 @@ class Steps:
         first = ((step + 1) * s.discriminator_steps - 1) * s.batch
         path = self._path_weight > 0 and step % self._path_every == 0
         losses = []
-        self._of_generator.begin()
+        if self._parts > 1:  # otherwise the discriminator's step has begun with what it drew
+            self._of_generator.begin()
         self._of_discriminator.begin()
         _clear(self._weights["generator"])
         _set_trainable(self._weights["discriminator"], False)  # spares the gradients of D's weights
@@ -157,17 +165,21 @@ class Steps:
             if path:
                 lengths = self._path_lengths(at, labels)
                 if self._parts == 1:
-                    follow(state.extras[PATH_LENGTH], lengths.mean())
+                    self._follow([self._share(lengths.detach().mean())])
                 paid = paid + self._path_weight * path_penalty(lengths, state.extras[PATH_LENGTH])
             self._backward("generator", self._share(paid))
             losses.append(self._share(loss.detach()))
             self._of_generator.keep()
             self._of_discriminator.keep()
+        loss = _sum(losses)
+        if self._processes.count > 1:
+            changes = self._of_generator.changes + self._of_discriminator.changes
+            self._processes.sum_([*_gradients(self._weights["generator"]), *changes, loss])
         self._of_generator.settle()
         self._of_discriminator.settle()
         self._step("generator", state.generator_optimiser)
         _set_trainable(self._weights["discriminator"], True)
-        return _sum(losses)
+        return loss
 
     def gradient_norm(self, network: Literal["generator", "discriminator"]) -> float | None:
         """Of the last step; None where fp16 has overflowed and left it out, which less of a scale will mend."""
@@ -216,11 +228,31 @@ class Steps:
         for offset, (_, _, labels) in zip(self._offsets, self._last, strict=True):
             means.append(self._share(self._path_lengths(first + offset, labels, differentiable=False).detach().mean()))
             self._of_generator.drop()
-        follow(self._state.extras[PATH_LENGTH], _sum(means))
+        self._follow(means)
+
+    def _follow(self, means: list[Tensor]) -> None:
+        """Brings the moving mean of path lengths up to date with the shares of this process's parts."""
+        mean = _sum(means)
+        self._processes.sum_([mean])
+        follow(self._state.extras[PATH_LENGTH], mean)
+
+    def _whole(self, logits: Tensor) -> Tensor:
+        """This process's logits [2, n] in their place among all of the batch's, with zeros to add the others' to."""
+        if self._processes.count == 1:
+            return logits
+        n = logits.shape[1]
+        whole = logits.new_zeros(2, n * self._processes.count)
+        whole[:, n * self._processes.rank : n * (self._processes.rank + 1)] = logits
+        return whole
 
     def _share(self, mean: Tensor) -> Tensor:
         """A part's mean as its share of the batch's."""
-        return mean if self._parts == 1 else mean / self._parts
+        return mean if self._of_all == 1 else mean / self._of_all
+
+
+def _gradients(weights: list[nn.Parameter]) -> list[Tensor]:
+    """Those that there are: layers that have not grown yet have none, in all processes alike."""
+    return [weight.grad for weight in weights if weight.grad is not None]
 
 
 def _clear(weights: list[nn.Parameter]) -> None:

@@ -28,9 +28,14 @@ class StopSignals:
     """A context in which the first SIGINT or SIGTERM only sets `received`; a second one acts as it always does.
 
     Outside the main thread, where Python delivers no signals, it does nothing.
+
+    Args:
+        patient: later ones change nothing either: torchrun passes a signal on, perhaps one that has come already, and
+            ends by force what does not end within half a minute.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patient: bool = False) -> None:
+        self._patient = patient
         self.received: int | None = None
         self._before: dict[int, object] = {}
 
@@ -47,7 +52,8 @@ class StopSignals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        self._restore()
+        if not self._patient:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

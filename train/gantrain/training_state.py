@@ -15,6 +15,7 @@ is the only number in a run that a second run of the same seed does not repeat.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,6 +71,20 @@ class TrainingState:
             for network in (self.generator, self.discriminator, self.average)
             for tensor in network.state_dict().values()
         )
+
+    def fingerprint(self) -> bytes:
+        """SHA-256 of all that decides the next step, 32 bytes: equal where weights and moments have the same bits."""
+        digest = hashlib.sha256(str(self.step).encode())
+        for network in (self.generator, self.discriminator, self.average):
+            for name, tensor in network.state_dict().items():
+                _digest(digest, name, tensor)
+        for name, network, optimiser in self._trained():
+            for i, parameter in enumerate(network.parameters()):
+                for key, value in sorted(optimiser.state.get(parameter, {}).items()):
+                    _digest(digest, f"{name} {i} {key}", value)
+        for name, tensor in sorted(self.extras.items()):
+            _digest(digest, name, tensor)
+        return digest.digest()
 
     def _trained(self) -> tuple[tuple[str, nn.Module, torch.optim.Optimizer], ...]:
         return (
@@ -167,6 +182,11 @@ def load_state(path: Path, state: TrainingState) -> None:
         for name, tensor in state.extras.items():
             tensor.copy_(extras[name])
     _set_random_states(inner / "random.safetensors", state)
+
+
+def _digest(digest: hashlib._Hash, name: str, tensor: Tensor) -> None:
+    digest.update(name.encode())
+    digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
 
 
 def _laid_out_as(parameter: Tensor, moment: Tensor) -> Tensor:
