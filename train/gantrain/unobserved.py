@@ -24,6 +24,9 @@ class Unobserved:
     def score(self) -> None:
         return None
 
+    def report(self, report: StepReport, to_log: bool) -> None:
+        pass
+
     def log(self, report: StepReport) -> None:
         pass
 
