@@ -91,7 +91,7 @@ def traces(recipe: str, changes: dict[str, Any], accumulate: int) -> dict[str, T
         left: dict[str, Tensor] = {}
         for k in range(s.discriminator_steps):
             judged = steps.discriminator(step * s.discriminator_steps + k, last=k == s.discriminator_steps - 1)
-        left |= {"loss d": judged.loss, "logits of real": judged.real_logits, "logits of fake": judged.fake_logits}
+        left |= {"loss d": judged.loss, "logits": judged.logits}
         left |= {f"d {name}": p.grad for name, p in state.discriminator.named_parameters() if p.grad is not None}
         left["loss g"] = steps.generator(step).detach()
         left |= {f"g {name}": p.grad for name, p in state.generator.named_parameters() if p.grad is not None}
@@ -110,6 +110,21 @@ def test_parts_add_up_to_the_batch(one_thread: None, recipe: str, changes: dict[
     assert set(parts) == set(whole)
     for name, expected in whole.items():
         assert float((parts[name] - expected).abs().max()) <= 1e-9 * float(expected.abs().max()), name
+
+
+@pytest.mark.parametrize("recipe", ["r3gan", "stylegan2", "wgan-gp"])
+def test_no_pass_takes_more_than_a_part(one_thread: None, recipe: str) -> None:
+    """Nor is a graph kept from the discriminator's step to the generator's, which is what the memory goes for."""
+    steps = steps_of(recipe, {"discriminator_steps": 1}, 3)
+    seen: list[int] = []
+    state = steps._state
+    first_layer = next(part for part in state.generator.modules() if not list(part.children()))
+    for part in (state.discriminator, first_layer):
+        part.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    steps.discriminator(0, last=True)
+    assert all(fake is None and not real.requires_grad for fake, real, _ in steps._last)
+    steps.generator(0)
+    assert set(seen) == {4}
 
 
 def test_batch_normalisation_and_the_deviation_see_the_part(one_thread: None) -> None:

@@ -21,8 +21,8 @@ from gantrain.checkpoint import read_tensors
 from gantrain.distributed import ALONE, Processes, processes_from_environment
 from gantrain.loop import train
 from gantrain.plan import device_from_name
-from gantrain.run_folder import read_run
-from gantrain.stop_signals import TrainingStopped
+from gantrain.run_folder import RunRecord, read_run, write_run
+from gantrain.stop_signals import StopSignals, TrainingStopped
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -214,6 +214,25 @@ def test_one_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     ALONE.sum_([tensor])
     ALONE.check_equal("nothing", lambda: pytest.fail("not even computed"))
     assert (float(tensor), ALONE.largest(7), ALONE.first) == (2.0, 7, True)
+
+
+def test_under_torchrun_a_signal_that_comes_twice_is_one_wish() -> None:
+    """torchrun passes on a signal that the process may have had already; the second must not cost the checkpoint."""
+    with StopSignals(patient=True) as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.received == signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_record_of_before_processes_is_one_of_one(tmp_path: Path) -> None:
+    record = RunRecord("mlp", {}, {}, 0, "cpu", 1, {}, 3)
+    write_run(tmp_path, record)
+    assert read_run(tmp_path) == record
+    table = json.loads((tmp_path / "run.json").read_text())
+    del table["processes"]
+    (tmp_path / "run.json").write_text(json.dumps(table))
+    assert read_run(tmp_path).processes == 1
 
 
 @pytest.mark.parametrize(("name", "problem"), [("cuda:1", "cannot share a GPU"), ("cuda", "cuda:5 is not there")])

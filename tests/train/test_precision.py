@@ -11,11 +11,11 @@ import torch
 from tiny_runs import TINY_RECIPES, interrupted_after, same
 from torch import nn
 
-from ganruntime.errors import CheckpointError
+from ganruntime.errors import CheckpointError, DeviceError
 from gantrain.checkpoint import read_tensors
 from gantrain.loop import train
 from gantrain.plan import new_plan
-from gantrain.precision import LEAST_SCALE
+from gantrain.precision import LEAST_SCALE, check_precision
 from gantrain.recipes import RECIPES
 from gantrain.start import fresh_state
 from gantrain.steps import Steps
@@ -38,7 +38,7 @@ def turned(steps: Steps, step: int = 0) -> torch.Tensor:
     for i in range(k):
         judged = steps.discriminator(step * k + i, last=i == k - 1)
     steps.generator(step)
-    return torch.stack([judged.real_logits, judged.fake_logits])
+    return judged.logits
 
 
 @pytest.mark.parametrize("recipe", list(RECIPES))
@@ -152,6 +152,15 @@ def test_an_overflow_that_no_scale_mends_is_a_divergence() -> None:
     norm = steps.gradient_norm("generator")
     assert norm is not None
     assert not norm < float("inf")
+
+
+def test_bf16_is_refused_where_a_gpu_imitates_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    with pytest.raises(DeviceError, match="Tesla T4 has no bf16"):
+        check_precision("bf16", torch.device("cuda"))
+    check_precision("fp16", torch.device("cuda"))
+    check_precision("bf16", torch.device("cpu"))
 
 
 def run_of(tmp_path: Path, changes: dict[str, Any], steps: int, *, resume: bool = False) -> dict[str, Any]:
