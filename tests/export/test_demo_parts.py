@@ -16,7 +16,7 @@ import pytest
 from ganexport.demo.folder import MARK, DemoFolder
 from ganexport.demo.judging import Shares, colour_features, judge_images, resemblance
 from ganexport.demo.options import SHOWS, Options
-from ganexport.demo.page import code, html_table, image, page
+from ganexport.demo.page import image
 from ganexport.demo.pictures import (
     Picture,
     images_from_sheet,
@@ -30,6 +30,7 @@ from ganruntime import noise
 from ganruntime.errors import CheckpointError, InputError
 from ganruntime.images import sheet_from_images
 from ganruntime.spec import Latent, TensorSpec
+from gantrain.page_parts import code, html_table, page
 from gantrain.data.digits import digits
 
 

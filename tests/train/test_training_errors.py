@@ -35,7 +35,9 @@ def test_divergence_is_named_and_the_last_good_checkpoint_is_kept(tmp_path: Path
     ):
         assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert all(np.isfinite(line["loss_d"]) for line in lines)
+    assert all(np.isfinite(line["loss_d"]) for line in lines[:-1])
+    assert lines[-1]["loss_d"] is None
+    assert [finding["name"] for finding in lines[-1]["diagnosis"]["began"]] == ["diverged"]
 
 
 _FULL_DISK = """

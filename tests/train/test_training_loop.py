@@ -38,7 +38,7 @@ def test_a_run_leaves_what_its_format_says(tmp_path: Path) -> None:
     )
     run = tmp_path / "run"
     assert checkpoint == run / "checkpoint"
-    assert sorted(p.name for p in run.iterdir()) == ["checkpoint", "log.jsonl", "run.json", "samples"]
+    assert sorted(p.name for p in run.iterdir()) == ["checkpoint", "index.html", "log.jsonl", "run.json", "samples"]
     assert [report.step for report in reports] == list(range(1, 13))
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 4, 6, 8, 10, 12]

@@ -27,7 +27,7 @@ def contents(run: Path) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for path in sorted(run.rglob("*")):
         name = path.relative_to(run).as_posix()
-        if path.is_dir():
+        if path.is_dir() or path.name == "index.html":  # the page is all times
             continue
         if path.name == "log.jsonl":
             lines = [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,10 +1,10 @@
-"""What watches a training without touching it: the log, the metrics, and the best generator beside the last.
+"""What watches a training without touching it: log, metrics, diagnosis, page, and the best generator beside the last.
 
-    with Observers(run, plan, state, monitor_of(plan)) as observers:
+    with Observers(run, plan, state, monitor_of(plan), on_step) as observers:
         …
         metrics = observers.score()                 # None but in the steps that are scored
         report = StepReport(…, metrics=metrics)
-        observers.log(report)                       # in the steps that are logged
+        observers.report(report, to_log)
         …
         save_state(…)
         observers.saved()
@@ -16,6 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -23,22 +26,29 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ganruntime.errors import InputError
+from ganruntime.errors import InputError, OutputError, TrainingError
 from ganruntime.images import uint8_from_output
 from ganruntime.spec import GeneratorSpec, Label
 from gantrain.best import Best, best_of, with_figure
 from gantrain.checkpoint import load_generator, save_generator
 from gantrain.data.source import ImageSource
+from gantrain.data.toys import GaussianMixture
+from gantrain.diagnosis import Change, Diagnosis, guessing_score
 from gantrain.divergence import diverged
+from gantrain.history import COLUMNS, History, lines_of
 from gantrain.metrics.during_training import Monitor
 from gantrain.metrics.scoring import Chunk
 from gantrain.plan import Plan
 from gantrain.progress import StepReport
 from gantrain.recipes.training_settings import ImageSettings
 from gantrain.run_folder import log, log_of
+from gantrain.run_page import Standing, write_page
 from gantrain.samples import samples_of
 from gantrain.start import generator_record, spec_of
+from gantrain.stop_signals import TrainingStopped
 from gantrain.training_state import TrainingState
+
+_PAGE_SECONDS = 5.0
 
 
 class Observers:
@@ -46,23 +56,47 @@ class Observers:
 
     Args:
         monitor: what `monitor_of` gave for the plan.
+        on_step: gets every report.
     """
 
-    def __init__(self, run: Path, plan: Plan, state: TrainingState, monitor: Monitor | None) -> None:
+    def __init__(
+        self,
+        run: Path,
+        plan: Plan,
+        state: TrainingState,
+        monitor: Monitor | None,
+        on_step: Callable[[StepReport], None],
+    ) -> None:
         self._run, self._plan, self._state = run, plan, state
         self._open = contextlib.ExitStack()
         self._saved_step = state.step
-        self._monitor = monitor
+        self._monitor, self._on_step = monitor, on_step
+        self._history, self._diagnosis = History(), _diagnosis_of(plan, monitor)
+        for line in lines_of(run):  # of a run that goes on
+            self._history.add(line)
+            self._diagnosis.see(line)
+        self._page_due = 0.0
         if state.best is not None:
             self._mend_best(state.best)
 
     def __enter__(self) -> Observers:
         self._log = self._open.enter_context(log_of(self._run))
+        self._write_page("running")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is None:
+            self._write_page("ended")
+        elif isinstance(error, TrainingStopped):
+            self._write_page("interrupted", str(error))
+        else:
+            # A disk that is full is what has ended the run, and has been named: the page is not the news.
+            with contextlib.suppress(OutputError):
+                if isinstance(error, TrainingError):
+                    self._log_divergence(error)
+                self._write_page("failed", str(error) or type(error).__name__)
         self._open.close()
 
     def scores(self, step: int) -> bool:
@@ -86,15 +120,47 @@ class Observers:
             self._state.best = Best(self._state.step, self._monitor.key, value)
         return figures
 
-    def log(self, report: StepReport) -> None:
-        """Appends the report to log.jsonl. Raises `OutputError`."""
-        log(self._log, report.to_log())
+    def report(self, report: StepReport, to_log: bool) -> None:
+        """Diagnoses and logs the report where it is to be logged, and hands it on. Raises `OutputError`."""
+        if to_log:
+            report = replace(report, change=self._diagnosis.see(report.to_log()))
+        self._on_step(report)
+        if to_log:
+            line = report.to_log()
+            log(self._log, line)
+            self._history.add(line)
+            if time.monotonic() >= self._page_due:
+                self._write_page("running")
 
     def saved(self) -> None:
         """Told after each checkpoint: keeps its generator as the best where it is. Raises `OutputError`."""
         self._saved_step = self._state.step
         if self._state.best is not None and self._state.best.step == self._state.step:
             self._keep(self._state.best, self._state.average, spec_of(self._plan, self._state))
+
+    def _log_divergence(self, error: TrainingError) -> None:
+        """A last line, without figures: that the run has diverged, and what to try."""
+        finding = self._diagnosis.diverged(self._state.step, error.problem.removeprefix("training has diverged: "))
+        change = Change(began=(finding,)).to_json()
+        timing = {"seconds": round(self._state.seconds, 3), "images_per_second": None}
+        line = {"step": self._state.step, "images": None, **dict.fromkeys(COLUMNS), "diagnosis": change}
+        log(self._log, {**line, "timing": timing})
+
+    def _write_page(self, state: str, words: str = "") -> None:
+        started = time.monotonic()
+        s, best = self._plan.settings, self._state.best
+        standing = Standing(
+            state,
+            self._state.step,
+            s.steps,
+            words,
+            best=None if best is None else (best.step, best.key, best.value),
+            guess=guessing_score(s),
+        )
+        write_page(self._run, self._plan.record, standing, self._history, self._diagnosis)
+        ended = time.monotonic()
+        # At most a hundredth of the time goes into pages, however long the log.
+        self._page_due = ended + max(_PAGE_SECONDS, 100.0 * (ended - started))
 
     def _keep(self, best: Best, generator: nn.Module, spec: GeneratorSpec) -> None:
         save_generator(best_of(self._run), generator, generator_record(self._plan), with_figure(spec, best))
@@ -134,6 +200,16 @@ class Observers:
 
         scores = monitor.score(draw)
         return scores.by_key(), monitor.value(scores)
+
+
+def _diagnosis_of(plan: Plan, monitor: Monitor | None) -> Diagnosis:
+    if monitor is None:
+        return Diagnosis(plan.settings)
+    classes = list(monitor.scorer.space.classes.values())
+    modes = len(classes[0]) if len(classes) == 1 else None  # of several attributes a score has but a mean
+    if isinstance(plan.whole, GaussianMixture):
+        modes = len(plan.whole.centres)
+    return Diagnosis(plan.settings, modes=modes, metric=monitor.metric, lower=monitor.lower)
 
 
 def monitor_of(plan: Plan) -> Monitor | None:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from gantrain.diagnosis import Change
+
 _TERMINAL_SECONDS = 0.1
 _FILE_SECONDS = 15.0
 _BAR = 12
@@ -31,6 +33,7 @@ class StepReport:
         diversity: how varied the generated batch is against the real one (`gantrain.samples`), likewise.
         metrics: the averaged generator's figures, {`fid[SPACE]`: value}, in the steps that are scored; None in others.
         best_step: the step whose generator scored best so far; None before the first score.
+        change: what this step has changed of the diagnosis, in the steps that are logged.
     """
 
     step: int
@@ -48,6 +51,7 @@ class StepReport:
     diversity: float | None = None
     metrics: Mapping[str, float] | None = None
     best_step: int | None = None
+    change: Change | None = None
 
     @property
     def d_score(self) -> float:
@@ -55,11 +59,12 @@ class StepReport:
         return -self.loss_d
 
     def to_log(self) -> dict[str, Any]:
-        """A line of log.jsonl, "metrics" in it where there are any; all but "timing" repeats with the seed.
+        """A line of log.jsonl, with "metrics" and "diagnosis" where there are any; all but its times repeats.
 
         What is not finite is null: JSON has no word for it.
         """
         scored = {} if self.metrics is None else {"metrics": {k: _finite(v) for k, v in self.metrics.items()}}
+        diagnosed = {"diagnosis": self.change.to_json()} if self.change else {}
         return {
             "step": self.step,
             "images": self.images,
@@ -73,6 +78,7 @@ class StepReport:
             "gradient_g": _finite(self.gradient_g),
             "diversity": _finite(self.diversity),
             **scored,
+            **diagnosed,
             "timing": {
                 "seconds": round(self.seconds, 3),
                 "images_per_second": round(self.images_per_second, 1),
@@ -96,6 +102,12 @@ class ProgressLine:
         now = time.monotonic()
         if report.metrics:
             self._line(_metrics_text(report))
+        for finding in report.change.began if report.change else ():
+            self._line(f"step {finding.step}: {finding.title}: {finding.what}")
+            for remedy in finding.remedies:
+                self._line(f"  try {remedy}")
+        for name in report.change.ended if report.change else ():
+            self._line(f"step {report.step}: {name} has passed")
         interval = _TERMINAL_SECONDS if self._on_terminal else _FILE_SECONDS
         if now - self._shown_at < interval and report.step < report.steps:
             return
@@ -131,7 +143,7 @@ class ProgressLine:
         bar = f"[{'#' * filled}{'-' * (_BAR - filled)}] " if self._on_terminal else "step "
         # What may be cut off in a narrow terminal comes last.
         return (
-            f"{bar}{report.step}/{report.steps}  {_duration(remaining)} left  "
+            f"{bar}{report.step}/{report.steps}  {duration(remaining)} left  "
             f"loss D {report.loss_d:.3f} G {report.loss_g:.3f}  D(x) {report.d_real:.2f} D(G(z)) {report.d_fake:.2f}  "
             f"D right {report.d_accuracy:.0%}  {self._rate:,.0f} images/s"
         )
@@ -149,7 +161,8 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Minutes and seconds, 3:07, or hours before them, 2:03:07."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,9 +1,10 @@
 """A run folder: what a training is of, how far it has come, and what it drew on the way.
 
-    run.json                    recipe, settings, data with its fingerprint, seed, device, processes, threads, versions
+    run.json                    recipe, settings, data with its fingerprint, seed, device, threads, versions
     checkpoint/                 the last one, `gantrain.checkpoint`
     best/                       the generator that scored best so far, `gantrain.best`; none before the first score
     log.jsonl                   a line every `log_every` steps; all but its "timing" repeats with the seed
+    index.html                  the page of the run, `gantrain.run_page`: for a browser, at any time
     samples/step-000100.png     the same latents each time: those that `ganexport generate --seed SEED` begins with
 
 The folder appears at once with a checkpoint of step 0 inside, and each checkpoint takes the place of the last in one
@@ -36,10 +37,7 @@ SAMPLES_FOLDER = "samples"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """run.json. Everything but `device`, `threads`, `versions` and how often things are written decides the result.
-
-    `processes` train together, each with `threads`: they decide the result as parts of a batch do.
-    """
+    """run.json. Everything but `device`, `threads`, `versions` and how often things are written decides the result."""
 
     recipe: str
     settings: Mapping[str, Any]
@@ -48,7 +46,6 @@ class RunRecord:
     device: str
     threads: int
     versions: Mapping[str, str]
-    processes: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -59,7 +56,6 @@ class RunRecord:
             "seed": self.seed,
             "device": self.device,
             "threads": self.threads,
-            "processes": self.processes,
             "versions": dict(self.versions),
         }
 
@@ -119,7 +115,6 @@ def read_run(run: Path) -> RunRecord:
             expected=SCHEMA_VERSION,
             remedy="pip install --upgrade ganexport",
         )
-    table.setdefault("processes", 1)  # not in a record of an earlier release
     kinds = {
         "recipe": str,
         "settings": dict,
@@ -127,7 +122,6 @@ def read_run(run: Path) -> RunRecord:
         "seed": int,
         "device": str,
         "threads": int,
-        "processes": int,
         "versions": dict,
     }
     wrong = [name for name, kind in kinds.items() if not isinstance(table.get(name), kind)]

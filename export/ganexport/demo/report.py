@@ -12,10 +12,11 @@ from ganexport.benchmark.plot import DARK, LIGHT, SIZE_PIXELS, png_from_result
 from ganexport.benchmark.result import OFFLINE_HEADER, STREAM_HEADER, offline_rows, ratio_text, stream_rows
 from ganexport.benchmark.result_text import notes
 from ganexport.demo.options import IMAGES, IMAGES_SEED
-from ganexport.demo.page import card, code, figure, html_table, image, page, section, tiles
+from ganexport.demo.page import image
 from ganexport.demo.pictures import Picture, losses_plot, shares_plot, sheet
 from ganexport.demo.pipeline import STRIP_COLUMNS, DemoResult
 from ganruntime import __version__
+from gantrain.page_parts import card, code, figure, html_table, page, section, tiles
 
 _BESIDE, _BESIDE_COLUMNS = 36, 6
 
