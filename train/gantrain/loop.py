@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ganruntime.errors import InputError
+from gantrain.distributed import Processes, joined
 from gantrain.divergence import check_losses, check_weights
 from gantrain.ema import Averaging, decay_per_step
 from gantrain.metrics.during_training import Monitor
@@ -31,6 +32,7 @@ from gantrain.start import create_run, fresh_state, generator_record, spec_of
 from gantrain.steps import Steps
 from gantrain.stop_signals import StopSignals, TrainingStopped
 from gantrain.training_state import TrainingState, load_state, save_state
+from gantrain.unobserved import Unobserved
 
 EARLY_SHEETS = (0, 100, 300, 1000, 2000, 5000)
 
@@ -74,49 +76,59 @@ def train(
     """
     run = Path(out)
     arguments: dict[str, Any] = {"steps": steps, "seed": seed, "threads": threads, "device": device}
-    if resume:
-        plan = resumed_plan(recipe_name, source, run, settings or {}, **arguments)
-    elif source is None:
-        raise InputError("a new run needs data", expected="digits, faces, or the path of a folder or zip of images")
-    else:
-        plan = new_plan(recipe_name, source, run, settings or {}, **arguments)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_torch_as_planned(plan))
-        state, monitor = fresh_state(plan), monitor_of(plan)
-        if resume:
-            stack.enter_context(locked(run))
-            load_state(checkpoint_of(run), state)
-            if state.step > plan.settings.steps:
-                raise InputError(
-                    f"{run} has made more steps already",
-                    got=f"--steps {plan.settings.steps}",
-                    expected=f"more than {state.step}",
-                    remedy="ask for more steps, or export the checkpoint as it is",
-                )
-            truncate_log(run, state.step)
-            write_run(run, plan.record)
-        else:
-            create_run(run, plan, state)
-            stack.enter_context(locked(run))
-        stop = stack.enter_context(StopSignals())
-        return _train(run, plan, state, monitor, stop, on_step or (lambda report: None))
+        processes = stack.enter_context(joined())
+        with processes.agreed():
+            if resume:
+                plan = resumed_plan(recipe_name, source, run, settings or {}, processes=processes, **arguments)
+            elif source is None:
+                data = "digits, faces, or the path of a folder or zip of images"
+                raise InputError("a new run needs data", expected=data)
+            else:
+                plan = new_plan(recipe_name, source, run, settings or {}, processes=processes, **arguments)
+        with processes.agreed():
+            stack.enter_context(_torch_as_planned(plan))
+            state, monitor = fresh_state(plan), monitor_of(plan) if processes.first else None
+            if resume:
+                if processes.first:
+                    stack.enter_context(locked(run))
+                load_state(checkpoint_of(run), state)
+                if state.step > plan.settings.steps:
+                    raise InputError(
+                        f"{run} has made more steps already",
+                        got=f"--steps {plan.settings.steps}",
+                        expected=f"more than {state.step}",
+                        remedy="ask for more steps, or export the checkpoint as it is",
+                    )
+        with processes.agreed():
+            if resume and processes.first:
+                truncate_log(run, state.step)
+                write_run(run, plan.record)
+            elif processes.first:
+                create_run(run, plan, state)
+                stack.enter_context(locked(run))
+        processes.check_equal("the training data", lambda: bytes.fromhex(plan.data.fingerprint))
+        stop = stack.enter_context(StopSignals(patient=processes.count > 1))
+        return _train(run, plan, state, processes, monitor, stop, on_step or (lambda report: None))
 
 
 def _train(
     run: Path,
     plan: Plan,
     state: TrainingState,
+    processes: Processes,
     monitor: Monitor | None,
     stop: StopSignals,
     on_step: Callable[[StepReport], None],
 ) -> Path:
     s, device = plan.settings, plan.device
-    turn, objective = Steps(plan, state), objective_from_name(s.objective)
+    turn, objective = Steps(plan, state, processes), objective_from_name(s.objective)
     averaging = Averaging(state.average, state.generator)
     started, reported = time.perf_counter() - state.seconds, (time.perf_counter(), state.step)
     saved_step = state.step
+    processes.check_equal("the weights", state.fingerprint)
 
-    with Observers(run, plan, state, monitor, on_step) as observers:
+    with Observers(run, plan, state, monitor, on_step) if processes.first else Unobserved() as observers:
         while state.step < s.steps:
             next_step = state.step + 1
             to_log = state.step == 0 or next_step % s.log_every == 0 or observers.scores(next_step)
@@ -141,7 +153,8 @@ def _train(
                 check_weights(run, state, saved_step)
                 metrics = observers.score()
             best_now = state.best is not None and state.best.step == state.step
-            to_save = state.step == s.steps or state.step % s.checkpoint_every == 0 or best_now
+            due = state.step == s.steps or state.step % s.checkpoint_every == 0
+            to_save = due or best_now
             if device.type == "cpu" or to_log or to_save:
                 real, fake = judged.real_logits, judged.fake_logits
                 d_real, d_fake = objective.opinion(real).mean(), objective.opinion(fake).mean()
@@ -170,16 +183,22 @@ def _train(
                 )
                 check_losses(run, report, saved_step)
                 observers.report(report, to_log)
-            if state.step == s.steps or state.step in EARLY_SHEETS or state.step % s.sample_every == 0:
+            to_draw = state.step == s.steps or state.step in EARLY_SHEETS or state.step % s.sample_every == 0
+            if to_draw and processes.first:
                 write_sheet(sample_of(run, state.step), sheet_of(plan, state.average, spec_of(plan, state)))
-            stopped_by = stop.received  # read once: a signal may come at any moment
-            if to_save or stopped_by is not None:
+            stopped_by = processes.largest(stop.received or 0)  # read once: a signal may come at any moment, to any
+            if to_save or stopped_by:
                 check_weights(run, state, saved_step)
-                save_state(checkpoint_of(run), state, generator_record(plan), spec_of(plan, state))
+                if due or stopped_by:  # what is best the first process alone knows
+                    processes.check_equal("the weights", state.fingerprint)
+                if processes.first:
+                    save_state(checkpoint_of(run), state, generator_record(plan), spec_of(plan, state))
                 observers.saved()
                 saved_step = state.step
-            if stopped_by is not None and state.step < s.steps:
+            if stopped_by and state.step < s.steps:
+                processes.wait()  # none ends before the checkpoint is there
                 raise TrainingStopped(run, state.step, stopped_by)
+        processes.wait()
     return checkpoint_of(run)
 
 

@@ -1,6 +1,6 @@
 """A run folder: what a training is of, how far it has come, and what it drew on the way.
 
-    run.json                    recipe, settings, data with its fingerprint, seed, device, threads, versions
+    run.json                    recipe, settings, data with its fingerprint, seed, device, processes, threads, versions
     checkpoint/                 the last one, `gantrain.checkpoint`
     best/                       the generator that scored best so far, `gantrain.best`; none before the first score
     log.jsonl                   a line every `log_every` steps; all but its "timing" repeats with the seed
@@ -37,7 +37,10 @@ SAMPLES_FOLDER = "samples"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """run.json. Everything but `device`, `threads`, `versions` and how often things are written decides the result."""
+    """run.json. Everything but `device`, `threads`, `versions` and how often things are written decides the result.
+
+    `processes` train together, each with `threads`: they decide the result as parts of a batch do.
+    """
 
     recipe: str
     settings: Mapping[str, Any]
@@ -46,6 +49,7 @@ class RunRecord:
     device: str
     threads: int
     versions: Mapping[str, str]
+    processes: int = 1
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -56,6 +60,7 @@ class RunRecord:
             "seed": self.seed,
             "device": self.device,
             "threads": self.threads,
+            "processes": self.processes,
             "versions": dict(self.versions),
         }
 
@@ -115,6 +120,7 @@ def read_run(run: Path) -> RunRecord:
             expected=SCHEMA_VERSION,
             remedy="pip install --upgrade ganexport",
         )
+    table.setdefault("processes", 1)  # not in a record of an earlier release
     kinds = {
         "recipe": str,
         "settings": dict,
@@ -122,6 +128,7 @@ def read_run(run: Path) -> RunRecord:
         "seed": int,
         "device": str,
         "threads": int,
+        "processes": int,
         "versions": dict,
     }
     wrong = [name for name, kind in kinds.items() if not isinstance(table.get(name), kind)]

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ganexport.openmp import spin_briefly
-from ganruntime.errors import InputError, MissingDependencyError
+from ganruntime.errors import GanError, InputError, MissingDependencyError, TrainingError
+
+if TYPE_CHECKING:
+    from gantrain.distributed import Processes
 
 
 @click.command(name="train")
@@ -46,10 +53,12 @@ def command(
 ) -> None:
     """Train RECIPE into a run folder; `ganexport recipes` lists them.
 
-    Ctrl-C stops after the current step and leaves a checkpoint.
+    Ctrl-C stops after the current step and leaves a checkpoint. Several processes, each with its share of every batch:
+    torchrun --nproc-per-node 2 -m ganexport train …
 
-    The run folder holds the last checkpoint, a log (log.jsonl) and sample sheets (samples/). It can be exported at
-    any time, and resumed with --resume; on a CPU an interrupted run ends in the same bits as one that was not.
+    The run folder holds the last checkpoint, a log (log.jsonl), sample sheets (samples/) and index.html, a page that
+    shows the run as it goes on, and says what is wrong with it where something is. It can be exported at any time, and
+    resumed with --resume; on a CPU an interrupted run ends in the same bits as one that was not.
 
     Every thousand steps (--set metrics_every=N, 0 for never) the generator is scored, and the best so far is kept as
     OUT/best: evaluate, export and generate from it as from OUT.
@@ -64,12 +73,60 @@ def command(
     """
     spin_briefly()
     _require_training()
+    from gantrain.distributed import PeerError, processes_from_environment
     from gantrain.loop import train
     from gantrain.progress import ProgressLine
-    from gantrain.recipes import recipe_from_name
-    from gantrain.recipes.settings import changes_from_arguments
     from gantrain.run_folder import read_run
     from gantrain.stop_signals import TrainingStopped
+
+    processes = processes_from_environment()
+    with _said_once(processes.first, InputError):
+        settings = _settings(recipe, preset, changes, size, steps)
+    progress = None if quiet or not processes.first else ProgressLine(sys.stderr)
+    try:
+        with _said_once(processes.first, TrainingError):  # a divergence is found by all of them
+            checkpoint = train(
+                recipe,
+                source,
+                out,
+                steps=steps,
+                seed=seed,
+                resume=resume,
+                settings=settings,
+                on_step=progress,
+                threads=threads,
+                device=device,
+            )
+    except PeerError as error:
+        if error.told:
+            sys.exit(1)
+        raise
+    except TrainingStopped as stop:
+        if progress:
+            progress.close()
+        go_on = shlex.join([*_launcher(processes), "ganexport", "train", recipe, "--out", str(out), "--resume"])
+        if processes.first:
+            click.echo(f"stopped after step {stop.step}; the checkpoint is in {out}\nto go on: {go_on}", err=True)
+        # As shells report a process that a signal ended: 130 for Ctrl-C, 143 for SIGTERM.
+        sys.exit(128 + stop.signal_number)
+    finally:
+        if progress:
+            progress.close()
+    if not processes.first:
+        return
+    data = read_run(out).data
+    if data.get("left_out"):
+        count, name = data["left_out_files"], data["left_out"][0]
+        click.echo(f"left out of the data: {count} files, such as {name}; run.json names them", err=True)
+    click.echo(checkpoint)
+
+
+def _settings(
+    recipe: str, preset: str | None, changes: tuple[str, ...], size: int | None, steps: int | None
+) -> dict[str, object]:
+    """What `--preset`, `--size` and `--set` change. Raises `InputError`."""
+    from gantrain.recipes import recipe_from_name
+    from gantrain.recipes.settings import changes_from_arguments
 
     settings: dict[str, object] = {}
     if preset is not None:
@@ -88,36 +145,28 @@ def command(
         if "size" in given:
             raise InputError("the size is given twice", got=f"--size {size} and --set size={given['size']}")
         settings["size"] = size
-    settings |= given
-    progress = None if quiet else ProgressLine(sys.stderr)
+    return settings | given
+
+
+@contextlib.contextmanager
+def _said_once(first: bool, kind: type[GanError]) -> Iterator[None]:
+    """Leaves it to the first process to say what all of them find; what only this one finds is said."""
+    from gantrain.distributed import PeerError
+
     try:
-        checkpoint = train(
-            recipe,
-            source,
-            out,
-            steps=steps,
-            seed=seed,
-            resume=resume,
-            settings=settings,
-            on_step=progress,
-            threads=threads,
-            device=device,
-        )
-    except TrainingStopped as stop:
-        if progress:
-            progress.close()
-        go_on = shlex.join(["ganexport", "train", recipe, "--out", str(out), "--resume"])
-        click.echo(f"stopped after step {stop.step}; the checkpoint is in {out}\nto go on: {go_on}", err=True)
-        # As shells report a process that a signal ended: 130 for Ctrl-C, 143 for SIGTERM.
-        sys.exit(128 + stop.signal_number)
-    finally:
-        if progress:
-            progress.close()
-    data = read_run(out).data
-    if data.get("left_out"):
-        count, name = data["left_out_files"], data["left_out"][0]
-        click.echo(f"left out of the data: {count} files, such as {name}; run.json names them", err=True)
-    click.echo(checkpoint)
+        yield
+    except PeerError:
+        raise
+    except kind:
+        if first:
+            raise
+        sys.exit(1)
+
+
+def _launcher(processes: Processes) -> list[str]:
+    if processes.count == 1:
+        return []
+    return ["torchrun", "--nproc-per-node", os.environ.get("LOCAL_WORLD_SIZE", str(processes.count)), "-m"]
 
 
 def _require_training() -> None:
