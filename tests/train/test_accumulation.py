@@ -109,7 +109,9 @@ def test_parts_add_up_to_the_batch(one_thread: None, recipe: str, changes: dict[
     parts = traces(recipe, changes, 3)
     assert set(parts) == set(whole)
     for name, expected in whole.items():
-        assert float((parts[name] - expected).abs().max()) <= 1e-9 * float(expected.abs().max()), name
+        # Losses of differences alone give D's last bias no gradient: what it has is rounding.
+        most = max(1e-9 * float(expected.abs().max()), 1e-15)
+        assert float((parts[name] - expected).abs().max()) <= most, name
 
 
 @pytest.mark.parametrize("recipe", ["r3gan", "stylegan2", "wgan-gp"])
@@ -130,7 +132,7 @@ def test_no_pass_takes_more_than_a_part(one_thread: None, recipe: str) -> None:
 def test_batch_normalisation_and_the_deviation_see_the_part(one_thread: None) -> None:
     """What the settings say of them: otherwise the test above would hold with them too."""
     for recipe in ("dcgan", "stylegan2"):
-        whole, parts = (steps_of(recipe, {}, k).discriminator(0, last=True).real_logits for k in (1, 3))
+        whole, parts = (steps_of(recipe, {}, k).discriminator(0, last=True).logits for k in (1, 3))
         assert not torch.allclose(whole, parts)
 
 

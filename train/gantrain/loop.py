@@ -156,10 +156,9 @@ def _train(
             due = state.step == s.steps or state.step % s.checkpoint_every == 0
             to_save = due or best_now
             if device.type == "cpu" or to_log or to_save:
-                real, fake = judged.real_logits, judged.fake_logits
-                d_real, d_fake = objective.opinion(real).mean(), objective.opinion(fake).mean()
-                accuracy = objective.accuracy(real, fake)
-                values = torch.stack([judged.loss, loss_g, d_real, d_fake, accuracy]).detach().tolist()
+                opinions = objective.opinion(judged.logits).mean(1)  # [2]
+                figures = [judged.loss, loss_g, *opinions, objective.accuracy(*judged.logits)]
+                values = torch.stack(figures).tolist()
                 now = time.perf_counter()
                 state.seconds = now - started
                 rate = (state.step - reported[1]) * s.discriminator_steps * s.batch / max(now - reported[0], 1e-9)

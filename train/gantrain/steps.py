@@ -27,7 +27,7 @@ from gantrain.penalties.drift import drift_penalty
 from gantrain.penalties.interpolates import factors, slope_penalty
 from gantrain.penalties.path_length import PATH_LENGTH, directions, follow, path_lengths, path_penalty
 from gantrain.penalties.weight_clipping import clip_weights
-from gantrain.penalties.zero_centred import squared_gradient
+from gantrain.penalties.zero_centred import squared_gradients
 from gantrain.plan import Plan
 from gantrain.precision import LEAST_SCALE, Precision
 from gantrain.recipes.training_settings import ImageSettings
@@ -44,13 +44,12 @@ Labels = tuple[Tensor, ...]
 class Judged:
     """What came of a discriminator step.
 
-    loss: the objective's, without penalties, []. real_logits, fake_logits: of the whole batch, [batch / pack].
-    real, fake: samples of this process's last part, [N, C, H, W] or [N, length].
+    loss: the objective's, without penalties, []. logits: of the whole batch, of real and of generated samples,
+    [2, batch / pack]. real, fake: samples of this process's last part, [N, C, H, W] or [N, length].
     """
 
     loss: Tensor
-    real_logits: Tensor
-    fake_logits: Tensor
+    logits: Tensor
     real: Tensor
     fake: Tensor
 
@@ -69,6 +68,7 @@ class Steps:
         self._precision = Precision(s.precision, plan.device)
         # Looked up once: a walk through a small network takes longer than what is done to its weights.
         self._weights = {name: list(getattr(state, name).parameters()) for name in ("generator", "discriminator")}
+        self._judges_alone = getattr(state.discriminator, "judges_alone", False)
         self._parts = s.accumulate
         self._of_all = self._parts * processes.count
         self._count = s.batch // self._of_all  # samples in a part
@@ -87,6 +87,7 @@ class Steps:
         first = d_step * s.batch
         self._grow(first)
         penalise = d_step % s.penalty_every == 0
+        r1, r2 = penalise and s.r1 > 0, penalise and s.r2 > 0
         losses, logits = [], []
         self._last.clear()
         self._of_generator.begin()
@@ -98,18 +99,23 @@ class Steps:
             with torch.set_grad_enabled(last and self._parts == 1):  # the last batch also serves G
                 fake = self._drawn(at, labels)  # as real; a real and a generated sample of a pair share the label
             shown_real, shown_fake = self._view(real, at, "real"), self._view(fake.detach(), at, "fake")
-            shown_real.requires_grad_(penalise and s.r1 > 0)
-            shown_fake.requires_grad_(penalise and s.r2 > 0)
-            real_logits = self._judged(shown_real, labels, exact=penalise and s.r1 > 0)  # [N], of packs [N / pack]
-            fake_logits = self._judged(shown_fake, labels, exact=penalise and s.r2 > 0)
+            shown_real.requires_grad_(r1)
+            shown_fake.requires_grad_(r2)
+            if self._judges_alone and r1 == r2:  # one pass for both; R1 by itself would double it where it is dear
+                twice = tuple(torch.cat([label, label]) for label in labels)
+                both = self._judged(torch.cat([shown_real, shown_fake]), twice, exact=r1)
+                real_logits, fake_logits = both.chunk(2)  # [N], of packs [N / pack]
+            else:
+                real_logits = self._judged(shown_real, labels, exact=r1)
+                fake_logits = self._judged(shown_fake, labels, exact=r2)
             loss = self._objective.discriminator_loss(real_logits, fake_logits, s.real_label)
             paid = loss
             if s.drift:
                 paid = paid + s.drift * drift_penalty(real_logits)
-            if penalise and s.r1:
-                paid = paid + s.penalty_every * s.r1 / 2.0 * squared_gradient(real_logits, shown_real)
-            if penalise and s.r2:
-                paid = paid + s.penalty_every * s.r2 / 2.0 * squared_gradient(fake_logits, shown_fake)
+            penalised = [(s.r1, real_logits, shown_real)] * r1 + [(s.r2, fake_logits, shown_fake)] * r2
+            squares = squared_gradients([(logits, samples) for _, logits, samples in penalised])
+            for (gamma, _, _), square in zip(penalised, squares, strict=True):
+                paid = paid + s.penalty_every * gamma / 2.0 * square
             if s.gradient_penalty:
                 paid = paid + s.gradient_penalty * self._slope_penalty(first, offset, shown_real, shown_fake, labels)
             self._backward("discriminator", self._share(paid))
@@ -133,9 +139,8 @@ class Steps:
         self._step("discriminator", self._state.discriminator_optimiser)
         if s.clip:
             clip_weights(self._state.discriminator, s.clip)
-        of_real, of_fake = whole
-        self._view.saw(of_real, d_step)
-        return Judged(loss, of_real, of_fake, real, fake.detach())
+        self._view.saw(whole[0], d_step)
+        return Judged(loss, whole, real, fake.detach())
 
     def generator(self, step: int) -> Tensor:
         """Generator step `step`, counted from 0, after its last discriminator step; the objective's loss, []."""

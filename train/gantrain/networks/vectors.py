@@ -98,6 +98,8 @@ class VectorDiscriminator(nn.Module):
         InputError: a setting is out of range, or N is not a multiple of `packing`.
     """
 
+    judges_alone = True  # nothing in it looks across a batch: real and generated ones may come in one
+
     def __init__(
         self, inputs: int = 2, widths: Sequence[int] = (200, 200, 200), maxout: int = 5, packing: int = 1
     ) -> None:

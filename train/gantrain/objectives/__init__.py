@@ -47,10 +47,10 @@ class Objective:
         return logits.sigmoid() if self.probability else logits
 
     def accuracy(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Share in [0, 1] of what D tells rightly: of both kinds alike, or of pairs where only differences count."""
+        """Share in [0, 1] of what D tells rightly, of [N] and [N]; of pairs where only differences count."""
         if self.threshold is None:
-            return (real > fake).float().mean()
-        return ((real > self.threshold).float().mean() + (fake <= self.threshold).float().mean()) / 2
+            return (real > fake).sum() / len(real)
+        return ((real > self.threshold).sum() + (fake <= self.threshold).sum()) / (len(real) + len(fake))
 
 
 def objective_from_name(name: str) -> Objective:

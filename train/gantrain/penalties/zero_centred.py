@@ -8,6 +8,8 @@ Taken in every n-th step, n times as heavy, it is lazy regularisation: Karras et
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -19,5 +21,13 @@ def squared_gradient(logits: Tensor, samples: Tensor) -> Tensor:
         logits: D(samples), [N].
         samples: [N, …], a leaf that requires its gradient.
     """
-    (slope,) = torch.autograd.grad(logits.sum(), samples, create_graph=True)  # [N, …]
-    return slope.square().flatten(1).sum(1).mean()
+    return squared_gradients([(logits, samples)])[0]
+
+
+def squared_gradients(judged: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """`squared_gradient` of each pair of logits and samples, in one backward pass, which they may share a graph for."""
+    if not judged:
+        return []
+    sums, samples = [logits.sum() for logits, _ in judged], [samples for _, samples in judged]
+    slopes = torch.autograd.grad(sums, samples, create_graph=True)  # each [N, …]
+    return [slope.square().flatten(1).sum(1).mean() for slope in slopes]
