@@ -8,7 +8,8 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from itertools import chain, islice
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,17 @@ from ganruntime import noise
 from ganruntime.buckets import Piece, pieces_of
 from ganruntime.bundle import Bundle, read_bundle
 from ganruntime.choice import BACKENDS, candidates, choose, opened_session
-from ganruntime.errors import BackendError, InputError
+from ganruntime.errors import BackendError, GanError, InputError
 from ganruntime.heads import bundle_with_output
 from ganruntime.images import uint8_from_output
-from ganruntime.requests import Request, request_from_latents, request_from_seed, require_count, rows_of_pieces
+from ganruntime.requests import (
+    Request,
+    request_from_latents,
+    request_from_rows,
+    request_from_seed,
+    require_count,
+    rows_of_pieces,
+)
 from ganruntime.rows import Rows, given_rows, require_all
 from ganruntime.sessions.base import Arrays, Session, empty_outputs, fixed_shape
 from ganruntime.sizes import Size, size_of, spec_at, varying_inputs
@@ -160,7 +168,8 @@ class Generator:
         """The same images as `generate`, in chunks, in order, in bounded memory.
 
         Args:
-            chunk_images: images per chunk; by default the largest bucket. The last chunk may be smaller.
+            chunk_images: images per chunk; by default the largest bucket. The last chunk may be smaller. Where the
+                session overlaps batches (TensorRT), a few chunks are drawn together, and kept until they are asked for.
             arguments: as for `generate`; per-image arguments are cut along with the chunks.
 
         Yields:
@@ -172,10 +181,28 @@ class Generator:
             require_count(chunk_images, "chunk_images", least=1)
         size = chunk_images or self._session.buckets[-1]
         given = given_rows(self.spec, n, arguments.pop("truncation", None), arguments.pop("label", None), arguments)
-        for start in range(0, n, size):
-            count = min(size, n - start)
-            cut: dict[str, Any] = {name: array[start : start + count] for name, array in given.items()}
-            yield self.generate(count, seed=seed, first=first + start, **cut)
+
+        def request(start: int) -> Request:
+            cut: dict[str, Any] = {name: array[start : start + size] for name, array in given.items()}
+            return request_from_seed(self.spec, min(size, n - start), seed, first + start, None, None, cut)
+
+        requests = map(request, range(0, n, size))
+        # As many chunks as overlap are drawn before the first of them is handed out: whoever takes it may draw as well,
+        # and would wait for a session that is taken.
+        together = max(1, self._session.pieces_at_once // -(-size // self._session.buckets[-1]))
+        error = None
+        while error is None:
+            images: deque[NDArray[Any]] = deque()
+            try:
+                self.draw_each(islice(requests, together), images.append)
+            except GanError as caught:
+                error = caught  # in its place: after the chunks that were drawn before
+            if not images:
+                break
+            while images:
+                yield images.popleft()
+        if error is not None:
+            raise error
 
     def __call__(
         self,
@@ -196,12 +223,41 @@ class Generator:
 
         `generate` draws its noise itself; this is for callers that draw it ahead of time.
         """
-        rows = given_rows(self.spec, len(next(iter(rows.values()), ())), None, None, rows)
-        require_all(self.spec, rows)
-        size = size_of(self.spec, rows)
-        result = self._empty_result(len(rows[self.spec.inputs[0].name]), size)
-        self._fill(result, size, lambda start, count: {k: v[start : start + count] for k, v in rows.items()})
-        return result
+        return self.drawn(request_from_rows(self.spec, rows))
+
+    def draw_each(self, requests: Iterable[Request], put: Callable[[NDArray[Any]], None]) -> None:
+        """Draws requests of at least an image, one after the other: the next while the last is still under way, where
+        the session can (`Session.lanes`). The images are those of `drawn`.
+
+        Args:
+            requests: each is taken when there is a lane for it.
+            put: is handed the images of each, in order, when they are there. The session may be taken then: it must not
+                wait for anybody who draws.
+        """
+        if self._session.lanes == 1:
+            for request in requests:
+                put(self.drawn(request))
+            return
+        self._require_own_process()
+        coming: deque[tuple[NDArray[Any], bool]] = deque()
+
+        def pieces_of_each(alike: Iterable[tuple[Size | None, Request]]) -> Iterator[tuple[Piece, Rows]]:
+            for size, request in alike:
+                result = self._empty_result(request.n, size)
+                pieces = pieces_of(request.n, self._session.buckets)
+                for piece, rows in rows_of_pieces(self.spec, request.rows, pieces):
+                    coming.append((result, piece is pieces[-1]))
+                    yield piece, rows
+
+        def put_piece(piece: Piece, outputs: Arrays) -> None:
+            result, is_last = coming.popleft()
+            self._put(piece, outputs, result)
+            if is_last:
+                put(result)
+
+        sized = ((size_of(self.spec, request.given), request) for request in requests)
+        for size, alike in groupby(sized, key=itemgetter(0)):
+            self._run(pieces_of_each(alike), size, put_piece)
 
     def drawn(self, request: Request) -> NDArray[Any]:
         """The images of a request that was checked when it was made (`ganruntime.requests`)."""
@@ -313,15 +369,15 @@ class Generator:
         self._require_own_process()
         pieces = pieces_of(len(result), self._session.buckets)
 
-        def put(piece: Piece, outputs: Arrays) -> None:
-            output, target = outputs[self._drawn.name], result[piece.start : piece.start + piece.rows]
-            if self._image is not None:
-                # The outputs are this generator's own, and nobody looks at them again.
-                uint8_from_output(output[: piece.rows], self._image, out=target, overwrite=True)
-            else:
-                np.copyto(target, output[: piece.rows])
+        self._run(rows_of_pieces(self.spec, rows_of, pieces), size, lambda piece, out: self._put(piece, out, result))
 
-        self._run(rows_of_pieces(self.spec, rows_of, pieces), size, put)
+    def _put(self, piece: Piece, outputs: Arrays, result: NDArray[Any]) -> None:
+        output, target = outputs[self._drawn.name], result[piece.start : piece.start + piece.rows]
+        if self._image is not None:
+            # The outputs are this generator's own, and nobody looks at them again.
+            uint8_from_output(output[: piece.rows], self._image, out=target, overwrite=True)
+        else:
+            np.copyto(target, output[: piece.rows])
 
     def _run(
         self, pieces: Iterator[tuple[Piece, Rows]], size: Size | None, put: Callable[[Piece, Arrays], None]

@@ -9,20 +9,25 @@ chunk would have come; closing stops the stages and waits for what runs at that 
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any, Generic, TypeVar
+
+from numpy.typing import NDArray
 
 from ganruntime import noise
 from ganruntime.chunks import Chunk, Drawn
 from ganruntime.generator import Generator
 from ganruntime.input_files import InputFiles
+from ganruntime.requests import Request, request_from_rows
 from ganruntime.rows import Rows, given_rows
 from ganruntime.spec import Label, Scalar
 from ganruntime.writers import ImageWriter
 
 T = TypeVar("T")
+DrawnFrom = Callable[[Chunk, Rows, NDArray[Any]], Drawn]
 CHUNKS_AHEAD = 2
 
 
@@ -71,18 +76,72 @@ class Ahead(Generic[T]):
     def _work(self, source: Iterator[T]) -> None:
         end = _End(None)
         try:
-            while True:
-                self._permits.get()
-                if self._closed:
-                    break
-                try:
-                    item = next(source)
-                except StopIteration:
-                    break
-                self._items.put(item)
+            self._fill(source)
         except BaseException as error:  # raised again by whoever takes the item
             end = _End(error)
         self._items.put(end)
+
+    def _fill(self, source: Iterator[T]) -> None:
+        while self._has_room():
+            try:
+                item = next(source)
+            except StopIteration:
+                return
+            self._items.put(item)
+
+    def _has_room(self, *, waits: bool = True) -> bool:
+        """Whether there is room for an item more, which is taken by that; False too where this was closed."""
+        try:
+            self._permits.get(waits)
+        except Empty:
+            return False
+        return not self._closed
+
+
+class InLanes(Ahead[Drawn]):
+    """The images of chunks, drawn in a thread of its own, with as many chunks under way as the session has lanes.
+
+    The session is held while chunks overlap, and so a chunk is begun only if there is room for its images: nobody who
+    holds the session ever waits for the caller, who may want to draw as well.
+    """
+
+    def __init__(
+        self, generator: Generator, inputs: Iterable[tuple[Chunk, Rows]], drawn_from: DrawnFrom, name: str
+    ) -> None:
+        self._generator = generator
+        self._inputs = iter(inputs)
+        self._drawn_from = drawn_from
+        self._under_way: deque[tuple[Chunk, Rows]] = deque()
+        self._is_over = False
+        self._error: BaseException | None = None
+        super().__init__((), CHUNKS_AHEAD + generator.session.lanes - 1, name)
+
+    def _fill(self, source: Iterator[Drawn]) -> None:
+        while not self._is_over:
+            self._generator.draw_each(self._requests(), self._put)
+        if self._error is not None:
+            raise self._error
+
+    def _requests(self) -> Iterator[Request]:
+        """Those of chunks for which there is room; waits for the first, when nobody holds the session yet."""
+        waits = True
+        while self._has_room(waits=waits):
+            try:
+                chunk, rows = next(self._inputs)
+                request = request_from_rows(self._generator.spec, rows)
+            except StopIteration:
+                self._is_over = True
+                return
+            except BaseException as error:  # in its place: what is under way comes out before it
+                self._is_over, self._error = True, error
+                return
+            self._under_way.append((chunk, rows))
+            yield request
+            waits = False
+        self._is_over = self._closed
+
+    def _put(self, images: NDArray[Any]) -> None:
+        self._items.put(self._drawn_from(*self._under_way.popleft(), images))
 
 
 @contextlib.contextmanager
@@ -126,14 +185,15 @@ def drawn(
         if t.name not in from_files and (isinstance(t.role, (Label, Scalar)) or t.name in given)
     ]
 
-    def images_of(chunk: Chunk, rows: Rows) -> Drawn:
-        return Drawn(chunk.start, generator.draw(rows), {name: rows[name] for name in chosen})
+    def drawn_from(chunk: Chunk, rows: Rows, images: NDArray[Any]) -> Drawn:
+        return Drawn(chunk.start, images, {name: rows[name] for name in chosen})
 
+    inputs_of_chunks = ((chunk, rows_of(chunk)) for chunk in chunks)
     if not overlapped:
-        yield (images_of(chunk, rows_of(chunk)) for chunk in chunks)
+        yield (drawn_from(chunk, rows, generator.draw(rows)) for chunk, rows in inputs_of_chunks)
         return
-    noises: Ahead[tuple[Chunk, Rows]] = Ahead(((c, rows_of(c)) for c in chunks), CHUNKS_AHEAD, "noise")
-    images: Ahead[Drawn] = Ahead((images_of(c, rows) for c, rows in noises), CHUNKS_AHEAD, "inference")
+    noises: Ahead[tuple[Chunk, Rows]] = Ahead(inputs_of_chunks, CHUNKS_AHEAD, "noise")
+    images = InLanes(generator, noises, drawn_from, "inference")
     try:
         yield images
     finally:

@@ -96,6 +96,13 @@ def request_from_latents(
     return Request(spec, n, rows)
 
 
+def request_from_rows(spec: GeneratorSpec, rows: Rows) -> Request:
+    """Images of inputs that are all there, {name: [n, *shape]}. Raises `InputError` for what does not fit the spec."""
+    rows = given_rows(spec, len(next(iter(rows.values()), ())), None, None, rows)
+    require_all(spec, rows)
+    return Request(spec, len(rows[spec.inputs[0].name]), rows)
+
+
 def rows_of_pieces(
     spec: GeneratorSpec, rows_of: Callable[[int, int], Rows], pieces: Sequence[Piece]
 ) -> Iterator[tuple[Piece, Rows]]:

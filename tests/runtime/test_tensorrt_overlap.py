@@ -19,8 +19,10 @@ from ganexport.tensorrt.into_bundle import engine_into_bundle
 from ganexport.tensorrt.options import BuildOptions
 from ganruntime import noise
 from ganruntime.bundle import Bundle, Variant, read_bundle
+from ganruntime.chunks import chunks_of
 from ganruntime.errors import BackendError, InputError
 from ganruntime.generator import Generator
+from ganruntime.pipeline import drawn
 from ganruntime.sessions.base import Arrays, empty_outputs
 from ganruntime.sessions.cuda_streams import Event, Stream
 from ganruntime.sessions.tensorrt import TensorRTSession
@@ -114,6 +116,26 @@ def test_the_next_piece_is_on_the_gpu_before_the_host_waits_for_the_last(bundle:
             pass
         steps = [step for step in machine.device.log if step in (RUN, WAIT)]
         assert steps == [RUN, RUN, WAIT, RUN, WAIT, RUN, WAIT, WAIT]
+
+
+def test_chunks_of_a_stream_overlap_as_the_pieces_of_a_request_do(bundle: Bundle, machine: Machine) -> None:
+    with Generator(TensorRTSession(bundle, engine_of(bundle))) as generator:
+        machine.device.log.clear()
+        chunks = list(generator.stream(32, seed=5))
+        steps = [step for step in machine.device.log if step in (RUN, WAIT)]
+        assert steps == [RUN, RUN, WAIT, RUN, WAIT, RUN, WAIT, WAIT]
+        assert [len(chunk) for chunk in chunks] == [8] * 4
+        assert np.array_equal(np.concatenate(chunks), generator.generate(32, seed=5))
+
+
+def test_chunks_of_the_pipeline_overlap_too(bundle: Bundle, machine: Machine) -> None:
+    with Generator(TensorRTSession(bundle, engine_of(bundle))) as generator:
+        machine.device.log.clear()
+        with drawn(generator, chunks_of(0, 203, 8), seed=5, first=0) as results:
+            images = np.concatenate([result.images for result in results])
+        # How many more depends on how fast they are taken: what there is no room for is not begun.
+        assert [step for step in machine.device.log if step in (RUN, WAIT)][:3] == [RUN, RUN, WAIT]
+        assert np.array_equal(images, generator.generate(203, seed=5))
 
 
 def test_pieces_come_back_in_order_each_with_its_own_values(

@@ -31,7 +31,8 @@ class Session(ABC):
     """
 
     backend: ClassVar[str] = ""
-    pieces_at_once: ClassVar[int] = 1  # how many pieces of a request `run_many` is given at a time
+    lanes: int = 1  # how many pieces `run_many` has under way at once
+    pieces_at_once: int = 1  # how many it is given at a time, before others that wait for the session have their turn
 
     def __init__(self, spec: GeneratorSpec, variant: Variant, device: str, buckets: tuple[int, ...]) -> None:
         for tensor in (*spec.inputs, *spec.outputs):

@@ -9,7 +9,8 @@ images = generator.generate(16, seed=7)                       # uint8 [16, 8, 8,
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections import abc, deque
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -35,6 +36,7 @@ class FakeSession(Session):
         fail_when: told a run's inputs, {name: [b, *shape]}; where it says true the run raises `BackendError`, and where
             it raises, that is what the run raises. For rows that poison their batch.
         seconds, seconds_per_row: how long a run takes, asleep, as a device would be busy.
+        lanes: batches that `run_many` has under way at once, as a GPU's session has.
     """
 
     backend: ClassVar[str] = "fake"
@@ -48,6 +50,7 @@ class FakeSession(Session):
         fail_when: Callable[[Arrays], object] | None = None,
         seconds: float = 0.0,
         seconds_per_row: float = 0.0,
+        lanes: int = 1,
     ) -> None:
         super().__init__(spec, Variant("fake", "fp32", "onnx", "model.onnx"), "cpu", buckets)
         self.batches: list[int] = []
@@ -55,7 +58,22 @@ class FakeSession(Session):
         self.fail_when = fail_when
         self.seconds = seconds
         self.seconds_per_row = seconds_per_row
+        self.lanes, self.pieces_at_once = lanes, 1 if lanes == 1 else 4 * lanes
         self._closed = False
+
+    def run_many(self, pieces: Iterable[tuple[Arrays, Arrays]]) -> abc.Generator[Arrays, None, None]:
+        """As `Session.run_many`: inputs are read when a piece is put on its lane, outputs filled when it is taken."""
+        under_way: deque[tuple[Arrays, Arrays]] = deque()
+        for inputs, out in pieces:
+            if len(under_way) == self.lanes:
+                yield self._taken(*under_way.popleft())
+            under_way.append(({name: array.copy() for name, array in inputs.items()}, out))
+        while under_way:
+            yield self._taken(*under_way.popleft())
+
+    def _taken(self, inputs: Arrays, out: Arrays) -> Arrays:
+        self.run(inputs, out)
+        return out
 
     def run(self, inputs: Arrays, out: Arrays) -> None:
         if self._closed:

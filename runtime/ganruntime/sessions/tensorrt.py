@@ -40,7 +40,8 @@ class TensorRTSession(Session):
     """
 
     backend: ClassVar[str] = "tensorrt"
-    pieces_at_once: ClassVar[int] = 8
+    lanes = LANES
+    pieces_at_once = 8
 
     _resources: contextlib.ExitStack | None = None
     _loaded: LoadedEngine | None = None
