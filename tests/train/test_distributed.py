@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import interrupted_after, same
+from tiny_runs import TINY_RECIPES, interrupted_after, same
 from two_processes import RECIPES, STEPS, STOP, arguments, source
 
 from ganruntime.errors import DeviceError, InputError
@@ -99,6 +99,20 @@ def test_what_two_processes_make_of_a_training(one_thread: None, folder: Path, t
     twice = [(2 * torch.arange(24.0)).reshape(2, 3, 2, 2).tolist()]
     assert [result["sums"] for result in found] == [[[[3.0] * 3] * 2, 1.0, *twice]] * 2
     assert [result["largest"] for result in found] == [10, 10]
+
+
+@pytest.mark.slow
+def test_two_processes_are_two_parts_to_the_bit_for_every_recipe(one_thread: None, tmp_path: Path) -> None:
+    script = Path(__file__).with_name("two_processes.py")
+    done = subprocess.run([*TORCHRUN, script, tmp_path, "every"], capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-5000:]
+    runs = sorted(tmp_path.iterdir())
+    assert len(runs) == len(TINY_RECIPES) + 2
+    for run in runs:
+        recipe, precision = run.name.rsplit("-", 1)
+        given = arguments(recipe, precision=precision, accumulate=2)
+        train(recipe, TINY_RECIPES[recipe][0], tmp_path / "one" / run.name, **given)
+        assert_equal(run, tmp_path / "one" / run.name)
 
 
 # --- by the command --------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What test_distributed.py has two processes do, in one start of torchrun: `torchrun … two_processes.py FOLDER`.
 
-Everything is done by both. What each finds goes to FOLDER/found-RANK.json.
+Everything is done by both. What each finds goes to FOLDER/found-RANK.json. `two_processes.py FOLDER every` trains every
+recipe into FOLDER instead.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ganruntime.errors import GanError
 from gantrain.data.source import ImageSource
 from gantrain.distributed import Processes, joined
 from gantrain.loop import train
+from gantrain.precision import PRECISIONS
 from gantrain.progress import StepReport
 from gantrain.stop_signals import TrainingStopped
 
@@ -72,6 +74,13 @@ def main(folder: Path) -> None:
     (folder / f"found-{processes.rank}.json").write_text(json.dumps(found))
 
 
+def train_every(folder: Path) -> None:
+    with joined():
+        for recipe, (data, _) in TINY_RECIPES.items():
+            for precision in PRECISIONS if recipe == "lsgan" else ("fp32",):
+                train(recipe, data, folder / f"{recipe}-{precision}", **arguments(recipe, precision=precision))
+
+
 def stopped(processes: Processes, recipe: str, folder: Path, given: dict[str, Any]) -> list[int]:
     """Step and signal of a run whose second process is asked to stop, which the first one's reports do."""
 
@@ -109,4 +118,4 @@ def error_of(action: Any) -> list[Any]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    (train_every if sys.argv[2:] == ["every"] else main)(Path(sys.argv[1]))
