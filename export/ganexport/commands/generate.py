@@ -105,7 +105,7 @@ def command(
     """
     from ganruntime.bundle import read_bundle
     from ganruntime.encoding import Encoding
-    from ganruntime.errors import BackendError, InputError, OutputError
+    from ganruntime.errors import BackendError, GanError, InputError, OutputError
     from ganruntime.generator import load
     from ganruntime.input_files import inputs_from_texts, named_texts
     from ganruntime.pipeline import write_images
@@ -126,7 +126,15 @@ def command(
         if now is not None:
             said = f"{destination.path} goes on as it was begun: {begun_as(begun)}; picked now would be: {now}"
             click.echo(said, err=True)
-        generator = load(opened, **load_arguments(begun, threads))
+        try:
+            generator = load(opened, **load_arguments(begun, threads))
+        except GanError as error:
+            raise type(error)(
+                f"{destination.path} does not go on here as it was begun, {begun_as(begun)}: {error.problem}",
+                got=error.got,
+                expected=error.expected,
+                remedy="go on with it on a machine like the one that it was begun on, or choose another folder",
+            ) from error
     chosen: dict[str, Any] = {
         name: value
         for name, value in (("label", label_from_text(label, generator.spec)), ("truncation", truncation))

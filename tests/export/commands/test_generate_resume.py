@@ -92,6 +92,19 @@ def test_what_is_named_is_held_against_the_record(ganexport: Ganexport, bundle: 
         assert ganexport(*arguments, *options).code == 0
 
 
+def test_what_this_machine_does_not_run_is_said_of_the_run(ganexport: Ganexport, bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    arguments = ["generate", bundle, "-n", 4, "--device", "cpu", "-o", folder]
+    assert ganexport(*arguments, "--backend", "onnxruntime").code == 0
+    record = json.loads((folder / "run.json").read_text())
+    record["request"] |= {"backend": "openvino", "threads": 60_000, "streams": 1}
+    (folder / "run.json").write_text(json.dumps(record))
+    answer = ganexport(*arguments)
+    assert answer.code == 1
+    assert "does not go on here as it was begun, fp32 on openvino, cpu, 60000 threads, 1 stream: " in answer.err
+    assert "on a machine like the one that it was begun on" in answer.err
+
+
 def test_another_bundle_s_run_is_refused_with_what_differs(ganexport: Ganexport, bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "images"
     assert ganexport("generate", bundle, "-n", 4, "--device", "cpu", "-o", folder).code == 0
