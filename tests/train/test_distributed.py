@@ -197,6 +197,16 @@ def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
         shutil.rmtree(tmp_path / "run", ignore_errors=True)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus_train_together(tmp_path: Path) -> None:
+    process = started(tmp_path / "run", *MLP, "--steps", "20", "--device", "cuda")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-5000:]
+    record = read_run(tmp_path / "run")
+    assert (record.device, record.processes) == ("cuda", 2)
+
+
 # --- without any -----------------------------------------------------------------------------------------------------
 
 

@@ -180,6 +180,19 @@ def test_precision_may_change_from_one_part_of_a_run_to_the_next(tmp_path: Path)
     assert "scales" not in run_of(tmp_path, {"precision": "bf16"}, 4, resume=True)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_every_recipe_trains_in_16_bits_on_cuda(tmp_path: Path, recipe: str, precision: str) -> None:
+    data, small = TINY_RECIPES[recipe]
+    settings = small | {"precision": precision, "metrics_every": 0}
+    train(recipe, data, tmp_path / "run", steps=4, settings=settings, device="cuda")
+    train(recipe, None, tmp_path / "run", steps=6, resume=True)
+    tensors = read_tensors(tmp_path / "run" / "checkpoint" / "generator.safetensors")
+    assert {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float32}
+
+
 @pytest.mark.parametrize(
     "scales",
     [{}, [], {"generator": {"scale": -1.0, "steps": 0}}, {"generator": {"scale": 1.0, "steps": "no"}}],

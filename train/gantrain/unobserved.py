@@ -27,8 +27,5 @@ class Unobserved:
     def report(self, report: StepReport, to_log: bool) -> None:
         pass
 
-    def log(self, report: StepReport) -> None:
-        pass
-
     def saved(self) -> None:
         pass
