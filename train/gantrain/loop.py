@@ -52,6 +52,9 @@ def train(
 ) -> Path:
     """Trains a generator into a run folder (`gantrain.run_folder`).
 
+    Where torchrun has started several processes (`gantrain.distributed`), all of them call this with the same
+    arguments; the first one alone writes and reports.
+
     Args:
         recipe_name: a name of `gantrain.recipes.RECIPES`.
         source: `digits`, `faces`, the path of a folder or zip of images, images in memory; for a recipe of vectors
@@ -62,7 +65,8 @@ def train(
         settings: changes of the recipe's settings, typed or as text.
         on_step: called after every step on the CPU, and every `log_every` steps elsewhere.
         threads: of torch. None: what torch takes, or with `resume` what the run had.
-        device: `cpu`, `cuda` or `cuda:N`. None: `cpu`, or with `resume` what the run had.
+        device: `cpu`, `cuda` or `cuda:N`. None: `cpu`, or with `resume` what the run had. Of several processes on
+            `cuda` each takes a GPU of its own.
 
     Returns:
         The checkpoint folder.
@@ -70,7 +74,8 @@ def train(
     Raises:
         InputError: an argument does not fit; with `resume`, one that differs from what the run was started with.
         DataError, DeviceError, CheckpointError: what they say.
-        TrainingError: a loss or a weight is no longer finite; the last good checkpoint is kept.
+        TrainingError: a loss or a weight is no longer finite; the last good checkpoint is kept. With several
+            processes also that one of them has ended (`PeerError`), or that their weights differ.
         OutputError: the disk is full; the last checkpoint is kept.
         TrainingStopped: SIGINT or SIGTERM came; a checkpoint of the current step is kept. A KeyboardInterrupt.
     """
