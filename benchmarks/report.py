@@ -21,7 +21,7 @@ class Report:
     def __init__(self, name: str, output: Path | None) -> None:
         self.name = name
         self._output = output or RESULTS / f"{name}.json"
-        self._environment = environment()
+        self.environment = environment()
         self._watch = NeighbourWatch()
         self._data: dict[str, Any] = {}
         self._limits: list[dict[str, Any]] = []
@@ -40,14 +40,14 @@ class Report:
             verdict = "holds" if entry["holds"] else "DOES NOT HOLD"
             value, limit = f"{entry['value']:.3g}{entry['unit']}", f"{entry['limit']:g}{entry['unit']}"
             print(f"{entry['what']}: {value}, limit {limit}: {verdict}")
-        print(*lines_from_environment(self._environment), neighbours.sentence(), sep="\n")
+        print(*lines_from_environment(self.environment), neighbours.sentence(), sep="\n")
         data = {
             "schema_version": 1,
             "name": self.name,
             **self._data,
             "limits": self._limits,
             "neighbours": {"share": neighbours.share, "quiet": neighbours.quiet},
-            "environment": self._environment,
+            "environment": self.environment,
         }
         self._output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._output, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
