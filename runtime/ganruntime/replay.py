@@ -118,12 +118,10 @@ def replay(
 
 def _settings(record: ReplayRecord, threads: int | None) -> tuple[int | None, int | None]:
     """(threads, streams) to load with: those of the record, but no more than the backend takes on this machine."""
-    if record.threads is None and threads is None:
-        return None, record.streams
     # ONNX Runtime takes any number, and on fewer cores they take turns; OpenVINO takes one for each core.
     most = usable_cores() if record.backend == "openvino" else max(_MOST_TURNS, usable_cores())
-    wanted = threads or min(record.threads or most, most)
-    return wanted, None if record.streams is None else min(record.streams, wanted)
+    wanted = threads or (None if record.threads is None else min(record.threads, most))
+    return wanted, None if record.streams is None else min(record.streams, wanted or most)
 
 
 def compared(

@@ -401,6 +401,15 @@ def test_streams_need_threads_and_openvino(bundle_path: Path) -> None:
         ganruntime.load(bundle_path, backend="onnxruntime", streams=2, device="cpu")
 
 
+def test_threads_are_those_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="no more threads than there are cores") as caught:
+        open_session(threads=60_000)
+    assert caught.value.got == "threads=60000"
+    # What was not asked for is what there is, and is told.
+    monkeypatch.setattr("ganruntime.sessions.openvino.usable_cores", lambda: 60_000)
+    assert 1 <= open_session(threads=None).describe()["threads"] < 60_000
+
+
 def test_threads_are_those_that_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ganruntime.sessions.openvino.usable_cores", lambda: 1)
     assert open_session(threads=None).threads == 1

@@ -68,7 +68,7 @@ class OpenVinoSession(Session):
         Args:
             graph: the ONNX file's bytes, checked by whoever read them (`Bundle.graph`).
             device: `cpu`.
-            threads: compute threads; by default as many as the process may use.
+            threads: compute threads; by default as many as the process may use and OpenVINO counts cores.
             streams: parts of a batch that run at once, at most one a thread.
             where: what the graph is called in errors; the variant's file by default.
 
@@ -91,6 +91,7 @@ class OpenVinoSession(Session):
             )
         super().__init__(spec, variant, "cpu", buckets)
         self.threads = threads or usable_cores()
+        self._threads_are_named = threads is not None
         self.streams = streams
         if not 1 <= streams <= self.threads:
             raise InputError("each stream needs a thread", got=f"{streams} streams", expected=f"1 to {self.threads}")
@@ -141,12 +142,14 @@ class OpenVinoSession(Session):
         except RuntimeError as error:
             raise _refused(f"{where} for batches of {batch}", error) from error
         found = compiled.get_property("INFERENCE_NUM_THREADS")
-        if found < self.threads:  # OpenVINO takes what there is, and does not say so
-            raise InputError(
-                "OpenVINO runs no more threads than there are cores",
-                got=f"threads={self.threads}",
-                expected=f"1 to {found}",
-            )
+        if found < self.threads:  # OpenVINO takes the cores that it counts, and does not say so
+            if self._threads_are_named:
+                raise InputError(
+                    "OpenVINO runs no more threads than there are cores",
+                    got=f"threads={self.threads}",
+                    expected=f"1 to {found}",
+                )
+            self.threads = found
         got = {
             "INFERENCE_PRECISION_HINT": compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name(),
             "NUM_STREAMS": compiled.get_property("NUM_STREAMS"),
