@@ -86,15 +86,14 @@ def chart(
     parts = [f'<svg class="chart" viewBox="0 0 {width} {_HEIGHT}" role="img" aria-label="{escape(_words(shown))}">']
     for tick in ticks:
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 7}" y="{y(tick) + 4:.1f}" text-anchor="end">{_number(tick)}</text>')
+        parts.append(f'<text x="{_LEFT - 7}" y="{y(tick) + 4:.1f}" text-anchor="end">{number(tick)}</text>')
     for tick in _round_numbers(0, max(1, steps)):
         anchor = "end" if x(tick) > width - 40 else "middle"
         at = min(x(tick), width - _RIGHT) if anchor == "end" else x(tick)
-        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{_number(tick)}</text>')
+        parts.append(f'<text x="{at:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{number(tick)}</text>')
     if mark is not None:
         at = y(mark[0])
         parts.append(f'<line class="mark" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{width - _RIGHT}" y="{at - 5:.1f}" text-anchor="end">{escape(mark[1])}</text>')
     for curve, kind in zip(shown, _KINDS, strict=False):
         place, mean, bottom, top = _binned(curve, steps)
         points = " ".join(f"{x(s):.1f},{y(v):.1f}" for s, v in zip(place, mean, strict=True))
@@ -107,6 +106,8 @@ def chart(
         if dots or len(place) == 1:
             parts += [f'<circle cx="{x(s):.1f}" cy="{y(v):.1f}" r="3.5"/>' for s, v in zip(place, mean, strict=True)]
         parts.append("</g>")
+    if mark is not None:
+        parts.append(f'<text x="{width - _RIGHT}" y="{y(mark[0]) - 5:.1f}" text-anchor="end">{escape(mark[1])}</text>')
     first = shown[0]
     if best_step is not None and best_step in first.steps:
         value = float(first.values[np.searchsorted(first.steps, best_step)])
@@ -115,7 +116,7 @@ def chart(
         parts.append(f'<g class="line-2"><circle cx="{x(best_step):.1f}" cy="{y(value):.1f}" r="5.5"/></g>')
         parts.append(
             f'<text x="{x(best_step) + (-9 if left else 9):.1f}" y="{y(value) + (-9 if above else 18):.1f}" '
-            f'text-anchor="{"end" if left else "start"}">best: {_number(value)}</text>'
+            f'text-anchor="{"end" if left else "start"}">best: {number(value)}</text>'
         )
     parts.append("</svg>")
     return _legend(shown) + "".join(parts)
@@ -123,14 +124,14 @@ def chart(
 
 def _legend(curves: Sequence[Curve]) -> str:
     items = (
-        f'<span><i class="{kind}"></i>{escape(curve.name)} <b>{_number(float(curve.values[-1]))}</b></span>'
+        f'<span><i class="{kind}"></i>{escape(curve.name)} <b>{number(float(curve.values[-1]))}</b></span>'
         for curve, kind in zip(curves, _KINDS, strict=False)
     )
     return f'<div class="legend">{"".join(items)}</div>'
 
 
 def _words(curves: Sequence[Curve]) -> str:
-    return "; ".join(f"{c.name}: {_number(float(c.values[-1]))} at step {c.steps[-1]:.0f}" for c in curves)
+    return "; ".join(f"{c.name}: {number(float(c.values[-1]))} at step {c.steps[-1]:.0f}" for c in curves)
 
 
 def _binned(curve: Curve, steps: int) -> tuple[Float64, Float64, Float64, Float64]:
@@ -185,7 +186,8 @@ def _powers(low: float, high: float) -> list[float]:
     return [10.0**k for k in range(first, last + 1, every)]
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Three digits, more of a whole number."""
     if value and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
     return f"{value:,.0f}" if abs(value) >= 1000 or value == round(value) else f"{value:.3g}"

@@ -35,6 +35,7 @@ from gantrain.data.source import ImageSource
 from gantrain.data.toys import GaussianMixture
 from gantrain.diagnosis import Change, Diagnosis, guessing_score
 from gantrain.divergence import diverged
+from gantrain.event_files import EventFiles
 from gantrain.history import COLUMNS, History, lines_of
 from gantrain.metrics.during_training import Monitor
 from gantrain.metrics.scoring import Chunk
@@ -76,11 +77,14 @@ class Observers:
             self._history.add(line)
             self._diagnosis.see(line)
         self._page_due = 0.0
+        self._events: EventFiles | None = None
         if state.best is not None:
             self._mend_best(state.best)
 
     def __enter__(self) -> Observers:
         self._log = self._open.enter_context(log_of(self._run))
+        if self._plan.settings.tensorboard:
+            self._events = self._open.enter_context(contextlib.closing(EventFiles(self._run, self._state.step)))
         self._write_page("running")
         return self
 
@@ -129,6 +133,8 @@ class Observers:
             line = report.to_log()
             log(self._log, line)
             self._history.add(line)
+            if self._events is not None:
+                self._events.add(line)
             if time.monotonic() >= self._page_due:
                 self._write_page("running")
 

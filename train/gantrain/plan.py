@@ -20,6 +20,7 @@ from gantrain.data.split import split
 from gantrain.data.toys import TOYS, toy_from_name
 from gantrain.data.vectors import VectorSource
 from gantrain.distributed import ALONE, Processes
+from gantrain.event_files import import_writer
 from gantrain.precision import check_precision
 from gantrain.recipes import DataShape, Recipe, recipe_from_name
 from gantrain.recipes.settings import settings_with
@@ -28,7 +29,7 @@ from gantrain.run_folder import RUN_FILE, RunRecord, check_new, read_run
 
 # What may change from one part of a run to the next: it decides when to stop, to save and to look, and how what is
 # computed is rounded, not what it is.
-FREE_SETTINGS = ("steps", "checkpoint_every", "metrics_every", "accumulate", "precision")
+FREE_SETTINGS = ("steps", "checkpoint_every", "metrics_every", "tensorboard", "accumulate", "precision")
 _MOST_NAMES = 1_000
 
 Source = ImageSource | VectorSource
@@ -87,6 +88,7 @@ def new_plan(
         InputError: an argument does not fit, or there is something at `run` already.
         DataError: the data cannot be used.
         DeviceError: the device is not there.
+        MissingDependencyError: TensorBoard files are asked for, and tensorboardX is not installed.
     """
     recipe = recipe_from_name(recipe_name)
     settings = settings_with(recipe.defaults, _with_steps(changes, steps))
@@ -94,6 +96,7 @@ def new_plan(
     check_precision(settings.precision, chosen)
     seed = _checked_seed(0 if seed is None else seed)
     check_new(run)
+    _check_installed(settings)
     whole = _data(source, recipe, settings)
     data = _to_train_on(whole, settings)
     check_together(recipe, settings, data)
@@ -123,7 +126,7 @@ def resumed_plan(
     device: str | None,
     processes: Processes = ALONE,
 ) -> Plan:
-    """The plan of a run that goes on: run.json's, with what may change (steps, checkpoint_every, threads, device).
+    """The plan of a run that goes on: run.json's, with what may change: `FREE_SETTINGS`, threads, device, processes.
 
     Raises:
         InputError: there is no run, or an argument differs from what it was started with; names what differs.
@@ -144,6 +147,7 @@ def resumed_plan(
     for f in fields(settings):
         if f.name not in FREE_SETTINGS:
             _same(run, f"setting {f.name!r}", getattr(settings, f.name), getattr(asked, f.name))
+    _check_installed(asked)
     if seed is not None:
         _same(run, "the seed", before.seed, seed)
     chosen = device_from_name(device or before.device, processes)
@@ -232,6 +236,12 @@ def _data(source: str | Source, recipe: Recipe, settings: TrainingSettings) -> S
             expected=f"[N, {settings.size}, {settings.size}, C]",
         )
     return source
+
+
+def _check_installed(settings: TrainingSettings) -> None:
+    """Raises `MissingDependencyError` before anything is begun."""
+    if settings.tensorboard:
+        import_writer()
 
 
 def _to_train_on(whole: Source, settings: TrainingSettings) -> Source:

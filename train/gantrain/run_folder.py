@@ -5,6 +5,7 @@
     best/                       the generator that scored best so far, `gantrain.best`; none before the first score
     log.jsonl                   a line every `log_every` steps; all but its "timing" repeats with the seed
     index.html                  the page of the run, `gantrain.run_page`: for a browser, at any time
+    tensorboard/                the log for TensorBoard, `gantrain.event_files`; only with tensorboard=true
     samples/step-000100.png     the same latents each time: those that `ganexport generate --seed SEED` begins with
 
 The folder appears at once with a checkpoint of step 0 inside, and each checkpoint takes the place of the last in one

@@ -16,7 +16,7 @@ from typing import Any
 
 from ganruntime.files import write_atomically
 from gantrain import curves
-from gantrain.curves import Curve, chart
+from gantrain.curves import Curve, chart, number
 from gantrain.diagnosis import Diagnosis, Finding
 from gantrain.history import History
 from gantrain.page_parts import card, code, figure, html_table, page, section, tiles
@@ -266,9 +266,7 @@ def _settings(run: Path, record: RunRecord, standing: Standing) -> str:
 
 
 def _short(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return "–" if value is None else number(value)
 
 
 def _percent(value: Any) -> str:

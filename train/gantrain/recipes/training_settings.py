@@ -50,6 +50,7 @@ class TrainingSettings(Settings):
     sample_every: int = setting(1000, "steps between sample sheets, beside 0, 100, 300, 1000, 2000, 5000", least=1)
     metrics_every: int = setting(1000, "steps between scores of the generator; 0 for none", least=0)
     metrics_samples: int = setting(1000, "samples that a score is computed from", least=16, most=100_000)
+    tensorboard: bool = setting(False, "write files for TensorBoard too, RUN/tensorboard/; needs the extra tensorboard")
     log_every: int = setting(10, "steps between lines of log.jsonl", least=1)
     checkpoint_every: int = setting(1000, "steps between checkpoints", least=1)
 
