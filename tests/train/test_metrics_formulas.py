@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ganruntime.errors import InputError
-from gantrain.data.toys import curves, grid, ring
+from gantrain.data.toys import GaussianMixture, curves, grid, ring
 from gantrain.metrics import distances
 from gantrain.metrics.entropy import classifier_entropy
 from gantrain.metrics.frechet import frechet_distance, frechet_from_moments
@@ -220,6 +220,17 @@ def test_perfect_samples_find_every_mode(source: object, modes: int) -> None:
     # 1 - exp(-9/2), within four standard errors of 2,500 samples.
     assert found.high_quality == pytest.approx(1 - math.exp(-4.5), abs=4 * math.sqrt(0.011 / 2500))
     assert found.distance < 0.1
+    assert found.spread == pytest.approx(1.0, abs=0.04)
+
+
+def test_modes_that_are_too_small_are_told_by_their_spread() -> None:
+    source = ring(3)
+    samples = np.concatenate([source.centres, source.centres + np.array([source.sigma, 0.0])])
+    # E[d² | d ≤ 3σ] in the plane is σ²·(2 - 9·e^(-9/2) / (1 - e^(-9/2))); here d² is 0 and σ², half and half.
+    perfect = 2.0 - 9.0 * math.exp(-4.5) / (1.0 - math.exp(-4.5))
+    assert modes_found(samples, source).spread == pytest.approx(math.sqrt(0.5 / perfect), rel=1e-9)
+    space = GaussianMixture("space", np.zeros((1, 5)), 0.3)
+    assert modes_found(space.rows(0, 20_000), space).spread == pytest.approx(1.0, abs=0.01)
 
 
 def test_modes_are_counted_by_samples_within_three_sigma() -> None:
@@ -230,7 +241,7 @@ def test_modes_are_counted_by_samples_within_three_sigma() -> None:
     assert found.high_quality == pytest.approx(3 / 5)
     assert found.distance == pytest.approx((1 / 3 - 1 / 8) / 2 + (2 / 3 - 1 / 8) / 2 + 6 / 16)
     nothing = modes_found(np.zeros((4, 2)), source)
-    assert (nothing.found, nothing.high_quality, nothing.distance) == (0, 0.0, 1.0)
+    assert (nothing.found, nothing.high_quality, nothing.distance, nothing.spread) == (0, 0.0, 1.0, 0.0)
 
 
 def test_curves_are_fitted() -> None:

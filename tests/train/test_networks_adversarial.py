@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -167,6 +168,59 @@ def test_the_toy_networks_are_those_of_pacgan_and_the_painter_fits_the_same_clas
     assert judge(painter(torch.randn(4, 5))).shape == (4,)
 
 
+def test_a_discriminator_of_vectors_can_see_frequencies_from_coarse_to_fine() -> None:
+    torch.manual_seed(3)
+    judge = built("vector_discriminator", widths=[8], maxout=1, leak=0.2, frequencies=200)
+    seen, x = judge.frequencies, torch.randn(6, 2)
+    sizes = seen.directions.norm(dim=1)
+    assert 0.5 <= float(sizes.min()) < 0.6
+    assert 20.0 < float(sizes.max()) <= 30.0
+    assert torch.allclose(seen.amplitudes, (0.5 / sizes).sqrt())
+    y, n, k = seen(x), 4, 17
+    angle, amplitude = float(x[n] @ seen.directions[k]), float(seen.amplitudes[k])
+    assert float(y[n, k]) == pytest.approx(math.sin(angle) * amplitude, abs=1e-5)
+    assert float(y[n, 200 + k]) == pytest.approx(math.cos(angle) * amplitude, abs=1e-5)
+    assert torch.equal(judge(x), judge.layers(torch.cat([x, y], dim=1)).squeeze(1))
+    assert {"frequencies.directions", "frequencies.amplitudes"} <= set(judge.state_dict())  # drawn once, and kept
+    assert built("vector_discriminator", packing=2, frequencies=3, widths=[4])(x).shape == (3,)
+
+
+def test_one_piece_is_a_relu_that_may_leak() -> None:
+    torch.manual_seed(0)
+    layer, x = Maxout(3, 4, 1, 0.25), torch.randn(5, 3)
+    y = layer.linear(x)
+    assert torch.equal(layer(x), torch.where(y > 0, y, 0.25 * y))
+    layer.leak = 0.0
+    assert torch.equal(layer(x), y.clamp(min=0))
+
+
+def test_a_generator_of_vectors_can_see_frequencies_and_skip() -> None:
+    torch.manual_seed(5)
+    generator, z = built("vector_generator", z_size=2, widths=[8], frequencies=6, skip=3.0).eval(), torch.randn(7, 2)
+    assert torch.allclose(generator.skip @ generator.skip.T, 9.0 * torch.eye(2), atol=1e-5)
+    assert torch.allclose(generator(z), generator.layers(z) + z @ generator.skip.T)
+    assert generator.layers[1].in_features == 12
+    # Not trained, and no part of the skip's gain or of the features is lost on the way to a checkpoint.
+    assert {n for n, _ in generator.named_buffers()} >= {"skip", "layers.0.directions", "layers.0.amplitudes"}
+    assert {"skip"}.isdisjoint(dict(generator.named_parameters()))
+    assert built("vector_generator", z_size=5, outputs=3, widths=[8], skip=1.0).eval()(torch.randn(2, 5)).shape == (
+        2,
+        3,
+    )
+
+
+def test_networks_of_vectors_see_and_draw_in_the_unit_of_the_data() -> None:
+    torch.manual_seed(9)
+    z, x = torch.randn(4, 2), torch.randn(6, 2)
+    small = built("vector_generator", widths=[8], batch_norm=False, skip=2.0, scale=0.25)
+    plain = built("vector_generator", widths=[8], batch_norm=False, skip=2.0)
+    plain.load_state_dict(small.state_dict())
+    assert torch.equal(small(z), 0.25 * plain(z))
+    near, far = (built("vector_discriminator", widths=[8], frequencies=5, scale=s) for s in (0.25, 1.0))
+    far.load_state_dict(near.state_dict())
+    assert torch.equal(near(0.25 * x), far(x))
+
+
 def test_r3gan_starts_with_blocks_that_are_the_identity() -> None:
     generator = built("r3gan_generator", size=16, blocks=2, **SMALL)
     for stage, planes in zip(generator.stages, (8, 8, 4), strict=True):
@@ -190,6 +244,11 @@ def test_resnet_has_the_papers_networks_at_32_px() -> None:
     [
         ("vector_generator", {"batch_norm": 1}, "batch_norm"),
         ("vector_discriminator", {"packing": 0}, "packing"),
+        ("vector_discriminator", {"leak": -0.1}, "leak"),
+        ("vector_discriminator", {"frequencies": 2.0}, "frequencies"),
+        ("vector_generator", {"skip": -1}, "skip"),
+        ("vector_generator", {"scale": 0}, "scale"),
+        ("vector_generator", {"frequencies": -1}, "frequencies"),
         ("dcgan_generator", {"classes": "ab"}, "classes"),
         ("dcgan_generator", {"classes": ["a", "a"]}, "classes"),
         ("dcgan_generator", {"classes": ["a", 3]}, "classes"),

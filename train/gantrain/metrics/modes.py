@@ -8,10 +8,11 @@ Perfect samples are of high quality with probability 1 - exp(-9/2) = 0.989 in tw
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from gantrain.data.toys import Curves, GaussianMixture
 from gantrain.metrics.distances import checked_features, nearest
@@ -24,12 +25,15 @@ _OFF_CURVE = 0.05
 @dataclass(frozen=True)
 class ModeCount:
     """found: modes found, of `modes`. high_quality: share of samples, in [0, 1]. distance: the total variation distance
-    of the shares of the modes, among samples of high quality, from equal ones; 0 is right, 1 is nothing found."""
+    of the shares of the modes, among samples of high quality, from equal ones; 0 is right, 1 is nothing found. spread:
+    root mean square distance of samples of high quality from their centre, over that of perfect ones; below 1 modes
+    are too small, which high quality alone would praise; 0 where there are none."""
 
     modes: int
     found: int
     high_quality: float
     distance: float
+    spread: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,22 @@ def modes_found(samples: ArrayLike, source: GaussianMixture) -> ModeCount:
     counts = np.bincount(indices[good], minlength=len(source.centres))
     shares = counts / max(1, counts.sum())
     away = float(np.abs(shares - 1.0 / len(counts)).sum() / 2.0) if good.any() else 1.0
-    return ModeCount(len(counts), int((counts > 0).sum()), float(good.mean()), away)
+    return ModeCount(len(counts), int((counts > 0).sum()), float(good.mean()), away, _spread(distances[good], source))
+
+
+def _spread(distances: NDArray[np.float64], source: GaussianMixture) -> float:
+    if not len(distances):
+        return 0.0
+    # E[d²/σ² | d ≤ 3σ], d²/σ² being χ² with n degrees of freedom: n·P(χ²(n+2) ≤ 9) / P(χ²(n) ≤ 9); 1.90 in the plane.
+    n = source.size
+    perfect = n * _chi_squared_below(_SIGMAS**2, n + 2) / _chi_squared_below(_SIGMAS**2, n)
+    return float(np.sqrt(np.square(distances).mean() / perfect) / source.sigma)
+
+
+def _chi_squared_below(value: float, degrees: int) -> float:
+    """P(χ² ≤ value): the series of the lower incomplete gamma function, all of whose terms are positive."""
+    x, a = value / 2.0, degrees / 2.0
+    return math.fsum(math.exp((a + k) * math.log(x) - x - math.lgamma(a + k + 1.0)) for k in range(200))
 
 
 def curve_fit(samples: ArrayLike, source: Curves) -> CurveFit:
