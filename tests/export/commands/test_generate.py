@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -335,16 +335,21 @@ def test_a_backend_that_fails_keeps_what_was_drawn_and_says_how_to_go_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real, runs = OnnxRuntimeSession.run, []
+    real, runs = OnnxRuntimeSession.prepared, []
 
-    def run(session: OnnxRuntimeSession, inputs: Any, out: Any) -> None:
-        runs.append(len(inputs["z"]))
-        if len(runs) > len(session.buckets) + 2:  # after the warm-up
-            raise BackendError("ONNX Runtime failed on cuda:0", got="out of memory")
-        real(session, inputs, out)
+    def prepared(session: OnnxRuntimeSession, inputs: Any, out: Any) -> Callable[[], None]:
+        call = real(session, inputs, out)
+
+        def run() -> None:
+            runs.append(len(inputs["z"]))
+            if len(runs) > len(session.buckets) + 2:  # after the warm-up
+                raise BackendError("ONNX Runtime failed on cuda:0", got="out of memory")
+            call()
+
+        return run
 
     with monkeypatch.context() as patch:
-        patch.setattr(OnnxRuntimeSession, "run", run)
+        patch.setattr(OnnxRuntimeSession, "prepared", prepared)
         answer = ganexport("generate", exported_once.path, "-n", 200, "--seed", 7, "-o", tmp_path / "images")
     assert (answer.code, answer.out) == (1, "")
     assert answer.err.startswith("error: ONNX Runtime failed on cuda:0\n  got:      out of memory\n")
