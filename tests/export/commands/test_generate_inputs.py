@@ -12,7 +12,8 @@ from command_line import Ganexport, Words
 from picture_bundles import picture, saved, write_painter
 
 from ganruntime.errors import BackendError
-from ganruntime.sessions.onnxruntime import OnnxRuntimeSession
+from ganruntime.rows import Rows
+from ganruntime.workspaces import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -107,17 +108,17 @@ def test_the_command_that_goes_on_names_the_inputs_again(
     ganexport: Ganexport, go_on: Words, painter: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("generate", painter, "--input", f"photo={photos}", *OTHERS, "-o", tmp_path / "out")
-    run, left = OnnxRuntimeSession.run, 6
+    run, left = Workspace.run, 6
 
-    def failing(self: OnnxRuntimeSession, *given: object) -> None:
+    def failing(self: Workspace, rows: Rows) -> Rows:
         nonlocal left
         left -= 1
         if left < 0:
             raise BackendError("the device is gone")
-        run(self, *given)  # type: ignore[arg-type]
+        return run(self, rows)
 
     with monkeypatch.context() as patched:
-        patched.setattr(OnnxRuntimeSession, "run", failing)  # four warm-ups, two images, and the third one fails
+        patched.setattr(Workspace, "run", failing)  # four warm-ups, two images, and the third one fails
         answer = ganexport(*arguments)
     assert answer.code != 0
     answer = ganexport(*go_on(answer.err))
