@@ -21,9 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 from gallery_cases import CASES, Case
 from gallery_page import page_with
-from gallery_pictures import preview_of, preview_of_vectors, sheet_of, sheet_of_vectors
+from gallery_pictures import png_of, preview_of, preview_of_vectors, sheet_of, sheet_of_vectors
 
 from ganruntime.files import write_atomically
 from gantrain.recipes import recipe_from_name
@@ -104,7 +105,8 @@ def publish(case: Case, work: Path) -> None:
     write_atomically(RECORDS / f"{case.name}.png", sheet_of_vectors(run) if vectors else sheet_of(bundle, first))
     neighbours = Path(f"{case.run(work, first)}-scores") / "neighbours.png"
     if neighbours.is_file() and case.neighbours:
-        write_atomically(RECORDS / f"{case.name}-neighbours.png", neighbours.read_bytes())
+        with PIL.Image.open(neighbours) as picture:
+            write_atomically(RECORDS / f"{case.name}-neighbours.png", png_of(picture.convert("RGB")))
     if case.preview:
         png = preview_of_vectors(run) if vectors else preview_of(bundle, first)
         write_atomically(PREVIEWS / f"{case.recipe.replace('-', '_')}.png", png)

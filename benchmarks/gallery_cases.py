@@ -66,9 +66,7 @@ def _falling(steps: int) -> dict[str, object]:
     return {"steps": steps, "decay_start": steps * 2 // 5, "decay_end": steps, "decay_to": 0.02}
 
 
-_QUICK_R3GAN: dict[str, object] = {
-    "r1": 1.0, "r2": 1.0, "penalty_every": 4, "generator_lr": 5e-4, "discriminator_lr": 5e-4,
-}  # fmt: skip
+_QUICK_R3GAN: dict[str, object] = {"penalty_every": 4, "generator_lr": 5e-4, "discriminator_lr": 5e-4}
 # One discriminator step in place of five, and twice the rate for it: as SAGAN (Zhang et al. 2019) trains such networks.
 _QUICK_SNGAN: dict[str, object] = {"discriminator_steps": 1, "generator_lr": 4e-4, "discriminator_lr": 8e-4}
 
@@ -144,7 +142,17 @@ _ALL = (
         "r3gan",
         "digits",
         "Residual networks without any normalisation, relativistic, R1 and R2.",
-        {**_DIGITS, **_QUICK_R3GAN, **_falling(2500)},
+        # Knows 1,348 digits by heart with γ = 1, at coverage 0.35.
+        {
+            **_DIGITS,
+            "r1": 10.0,
+            "r2": 10.0,
+            "shift": 1,
+            "penalty_every": 4,
+            "generator_lr": 1e-3,
+            "discriminator_lr": 1e-3,
+            **_falling(2500),
+        },
         preview=True,
     ),
     Case(
@@ -152,7 +160,7 @@ _ALL = (
         "stylegan2",
         "digits",
         "Styles from a mapping, and noise of their own in every layer.",
-        {**_DIGITS, "steps": 2500},
+        {**_DIGITS, "r1": 1.0, "shift": 1, **_falling(2500)},
         preview=True,
     ),
     Case(
@@ -168,7 +176,7 @@ _ALL = (
         "dcgan",
         "digits",
         "The DCGAN's generator against a transformer, which any image recipe takes.",
-        {**_DIGITS, "width": 32, "discriminator": "vit", "r1": 0.2, "penalty_every": 4, **_falling(2500)},
+        {**_DIGITS, "width": 32, "discriminator": "vit", "r1": 0.2, "penalty_every": 4, **_falling(1500)},
     ),
     Case(
         "faces-cgan-hair",
@@ -177,6 +185,13 @@ _ALL = (
         "The hair that was asked for: a column a style, a latent a row.",
         {**_FACES, "width": 32, "discriminator_width": 24, **_STEADY, "label": "hair_style", **_falling(3500)},
         neighbours=True,
+    ),
+    Case(
+        "faces-cgan-glasses",
+        "cgan",
+        "faces",
+        "The glasses that were asked for: a column a kind, a latent a row.",
+        {**_FACES, "width": 32, "discriminator_width": 24, **_STEADY, "label": "glasses", **_falling(2500)},
     ),
     Case(
         "faces-dcgan",
@@ -190,20 +205,20 @@ _ALL = (
         "r3gan",
         "faces",
         "Drawn faces from the modern baseline.",
-        {"size": 32, "batch": 16, **_QUICK_R3GAN, "ema_half_life": 5000, **_falling(2500)},
+        {"size": 32, "batch": 16, "r1": 1.0, "r2": 1.0, **_QUICK_R3GAN, "ema_half_life": 5000, **_falling(1500)},
     ),
     Case(
         "faces-stylegan2",
         "stylegan2",
         "faces",
         "Drawn faces from StyleGAN2.",
-        {"size": 32, "batch": 16, "ema_half_life": 5000, **_falling(2500)},
+        {"size": 32, "batch": 16, "ema_half_life": 5000, **_falling(2000)},
     ),
     Case(
-        "ring-toy",
+        "grid-toy",
         "toy",
-        "ring",
-        "Eight modes, real points grey and generated ones blue; ten seeds of it stand in the benchmarks.",
+        "grid",
+        "Twenty-five modes, real points grey and generated ones blue.",
         preview=True,
     ),
     Case(

@@ -134,5 +134,5 @@ def _cell(values: Sequence[float], decimals: int, share: bool) -> str:
     text = f"{scale * statistics.fmean(values):.{decimals}f}"
     if len(values) > 1:
         error = statistics.stdev(values) / math.sqrt(len(values))
-        text += f" ± {scale * error:.{decimals}f}"
+        text += f" ± {scale * error:.{decimals + 1}f}"
     return text + unit

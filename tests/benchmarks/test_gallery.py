@@ -109,7 +109,7 @@ def test_figures_of_two_feature_spaces_never_stand_in_one_table() -> None:
 def test_several_seeds_give_a_mean_and_its_standard_error() -> None:
     page = page_with(f"# Words\n{MARK}\n", [record_of("a", "s", [0.9, 0.98, 1.0], label="digit")])
     # Deviations -0.06, 0.02, 0.04: s = sqrt(0.0056 / 2) = 0.0529, over sqrt(3) 0.0306.
-    assert "| [a](#a) | 1,000 | 1.5 | 9.60 ± 0.31 | 96.0 ± 3.1 % |" in page
+    assert "| [a](#a) | 1,000 | 1.5 | 9.60 ± 0.306 | 96.0 ± 3.06 % |" in page
     assert "digit 99.0 %." in page
     assert "style" not in page.split("###")[0]
     assert page.startswith("# Words\n")
