@@ -130,7 +130,8 @@ def test_without_torch_the_error_names_the_extra(tmp_path: Path) -> None:
 def test_recipes_lists_a_line_each_and_every_setting_of_one(ganexport: Callable[..., Result]) -> None:
     text = ganexport("recipes")
     assert text.returncode == 0
-    names = [line.split()[0] for line in text.stdout.splitlines()[:-2]]
+    listed = text.stdout.partition("\n\n")[0]  # below an empty line: where to look next
+    names = [line.split()[0] for line in listed.splitlines()]
     assert {"dcgan", "lsgan", "mlp", "toy", "wgan", "wgan-gp"} <= set(names)
     table = json.loads(ganexport("recipes", "--json").stdout)
     assert [recipe["name"] for recipe in table["recipes"]] == names
