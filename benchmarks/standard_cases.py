@@ -146,7 +146,6 @@ CASES = {
             begins_with_pixel=False,
             queries=12,
             pool_images=16,
-            rungs=("fp32-cpu",),
             aims=(Aim(8, "fp32", 5.0), Aim(8, "int8", 8.0)),
             scaled=lambda: _scaled(64, 8192),
         ),
