@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
 import small_graphs
 
+from ganexport.parity import PSNR_CAP_DB
 from ganexport.passes.subpixel import convtranspose_to_subpixel
 from ganexport.precision.calibration import calibration_inputs
-from ganexport.precision.sensitivity import Search, search_from_model
+from ganexport.precision.int8_layers import Layer
+from ganexport.precision.sensitivity import SEED, Search, search_from_model
 from ganexport.precision.thresholds import METHODS, WIDE_METHODS
+from ganexport.precision.traced import plain_session
+from ganexport.probes import probe_inputs
 
 
 @pytest.fixture
@@ -57,3 +62,47 @@ def test_layers_leave_until_the_floor_is_met_and_the_cost_is_recorded(search: Se
     assert len(search.left) + len(search.kept) == len(search.layers)
     assert len(search.left) > 0
     assert all(left.node not in {layer.node for layer in search.kept} for left in search.left)
+
+
+def worst_psnr_db(search: Search, kept: list[Layer], indices: np.ndarray) -> float:
+    """The slow twin of what the search asks: the very graph that would be written, image by image."""
+    before, search.kept = search.kept, kept
+    candidate = plain_session(search.graph())
+    search.kept = before
+    reference, found = plain_session(search.base), []
+    for i in indices:
+        inputs = probe_inputs(search.spec, SEED, int(i), 1)
+        expected, got = (session.run(["image"], inputs)[0] for session in (reference, candidate))
+        found.append(10 * np.log10(4.0 / max(float(np.square(expected - got).mean()), 1e-20)))
+    return min(found)
+
+
+def without(search: Search, layer: Layer) -> list[Layer]:
+    return [other for other in search.kept if other is not layer]
+
+
+def test_what_the_search_says_of_the_pool_is_true_of_the_graph(search: Search) -> None:
+    assert worst_psnr_db(search, search.kept, np.arange(search.pool)) == pytest.approx(search.psnr_db, abs=0.1)
+
+
+def test_the_judge_that_suffers_most_is_asked_first(search: Search) -> None:
+    first = worst_psnr_db(search, search.kept, search.judges[:1])
+    assert first == pytest.approx(search.psnr_db, abs=0.1)
+
+
+def test_of_layers_that_are_enough_the_smallest_goes_back_to_fp32(search: Search) -> None:
+    smallest = min(search.kept, key=lambda layer: layer.multiplications)
+    search.without_next(0.0)  # every layer is enough
+    assert [left.node for left in search.left] == [smallest.node]
+
+
+def test_of_layers_that_are_not_enough_the_noisiest_for_its_multiplications_goes_back(search: Search) -> None:
+    judges = search.judges[:32]
+
+    def noise(kept: list[Layer]) -> float:
+        return float(10 ** (-worst_psnr_db(search, kept, judges) / 10))
+
+    before = noise(search.kept)
+    gained = {x.node: (before - noise(without(search, x))) / x.multiplications for x in search.kept}
+    search.without_next(PSNR_CAP_DB)  # no layer is enough
+    assert search.left[0].node == max(gained, key=lambda node: gained[node])
