@@ -197,7 +197,7 @@ _ALL = (
         "faces-dcgan",
         "dcgan",
         "faces",
-        "Drawn faces from the same networks.",
+        "Drawn faces, the same way without labels.",
         {**_FACES, "width": 32, "discriminator_width": 24, **_STEADY, **_falling(3000)},
     ),
     Case(

@@ -23,6 +23,7 @@ _COLUMNS = {
     "on_curve": ("on a curve ↑", 1, True),
     "neighbour_ratio": ("neighbour ratio → 1", 2, False),
 }
+_NEIGHBOURHOODS = ("precision", "recall", "density", "coverage")
 
 
 def page_with(page: str, records: Sequence[dict[str, Any]]) -> str:
@@ -45,6 +46,8 @@ def _tables(records: Sequence[dict[str, Any]]) -> list[str]:
     for space in dict.fromkeys(_space(record) for record in records):
         chosen = [record for record in records if _space(record) == space]
         names = [name for name in _COLUMNS if any(_values(record, name) for record in chosen)]
+        if space == "values":  # of toys: on a line or a point, a neighbour's ball says nothing
+            names = [name for name in names if name not in _NEIGHBOURHOODS]
         judge = ", ".join(f"{name} {100 * share:.1f} %" for name, share in _judge(chosen).items())
         words = f"In the features `{space}`, against {chosen[0]['runs'][0]['real']}; {_samples(chosen[0])} generated."
         if judge:
