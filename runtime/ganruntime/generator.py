@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from itertools import chain, groupby, islice
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +18,10 @@ from ganruntime import noise
 from ganruntime.buckets import Piece, pieces_of
 from ganruntime.bundle import Bundle, read_bundle
 from ganruntime.choice import BACKENDS, candidates, choose, opened_session
-from ganruntime.errors import BackendError, GanError, InputError
+from ganruntime.drawn_rows import DrawnRows
+from ganruntime.errors import GanError, InputError
 from ganruntime.heads import bundle_with_output
-from ganruntime.images import uint8_from_output
+from ganruntime.piece_runner import PieceRunner
 from ganruntime.requests import (
     Request,
     request_from_latents,
@@ -33,10 +31,9 @@ from ganruntime.requests import (
     rows_of_pieces,
 )
 from ganruntime.rows import Rows, given_rows, require_all
-from ganruntime.sessions.base import Arrays, Session, empty_outputs, fixed_shape
-from ganruntime.sizes import Size, size_of, spec_at, varying_inputs
+from ganruntime.sessions.base import Arrays, Session, empty_outputs
+from ganruntime.sizes import Size, size_of, spec_at
 from ganruntime.spec import GeneratorSpec
-from ganruntime.workspaces import Workspaces
 
 if TYPE_CHECKING:
     from ganruntime.batcher import Batcher
@@ -109,13 +106,8 @@ class Generator:
         self._why: dict[str, Any] = {"device_chosen_because": why, "backend_chosen_because": backend_why}
         if tuning is not None:
             self._why["tuning"] = dict(tuning)
-        self._lock = threading.Lock()
-        self._workspaces = Workspaces(session)
-        self._image = session.spec.image
-        self._drawn = self._image or session.spec.outputs[0]
-        # Where sizes vary, what is drawn has a shape only at one of them.
-        self._result = ((), "") if varying_inputs(session.spec) else _result_of(session.spec)
-        self._pid = os.getpid()
+        self._runner = PieceRunner(session)
+        self._drawn = DrawnRows(session.spec)
         self._batchers: weakref.WeakSet[Batcher] = weakref.WeakSet()
 
     @property
@@ -238,12 +230,12 @@ class Generator:
             for request in requests:
                 put(self.drawn(request))
             return
-        self._require_own_process()
+        self._runner.require_own_process()
         coming: deque[tuple[NDArray[Any], bool]] = deque()
 
         def pieces_of_each(alike: Iterable[tuple[Size | None, Request]]) -> Iterator[tuple[Piece, Rows]]:
             for size, request in alike:
-                result = self._empty_result(request.n, size)
+                result = self._drawn.empty(request.n, size)
                 pieces = pieces_of(request.n, self._session.buckets)
                 for piece, rows in rows_of_pieces(self.spec, request.rows, pieces):
                     coming.append((result, piece is pieces[-1]))
@@ -251,19 +243,21 @@ class Generator:
 
         def put_piece(piece: Piece, outputs: Arrays) -> None:
             result, is_last = coming.popleft()
-            self._put(piece, outputs, result)
+            self._drawn.put(piece, outputs, result)
             if is_last:
                 put(result)
 
         sized = ((size_of(self.spec, request.given), request) for request in requests)
         for size, alike in groupby(sized, key=itemgetter(0)):
-            self._run(pieces_of_each(alike), size, put_piece)
+            self._runner.run(pieces_of_each(alike), size, put_piece)
 
     def drawn(self, request: Request) -> NDArray[Any]:
         """The images of a request that was checked when it was made (`ganruntime.requests`)."""
         size = size_of(self.spec, request.given)
-        result = self._empty_result(request.n, size)
-        self._fill(result, size, request.rows)
+        result = self._drawn.empty(request.n, size)
+        self._runner.require_own_process()
+        pieces = rows_of_pieces(self.spec, request.rows, pieces_of(request.n, self._session.buckets))
+        self._runner.run(pieces, size, lambda piece, outputs: self._drawn.put(piece, outputs, result))
         return result
 
     def outputs(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[Any]]:
@@ -284,14 +278,14 @@ class Generator:
         require_all(self.spec, rows)
         size = size_of(self.spec, rows)
         results: dict[str, NDArray[Any]] = empty_outputs(spec_at(self.spec, size), n)
-        self._require_own_process()
+        self._runner.require_own_process()
         pieces = pieces_of(n, self._session.buckets)
 
         def put(piece: Piece, outputs: Arrays) -> None:
             for name, array in outputs.items():
                 results[name][piece.start : piece.start + piece.rows] = array[: piece.rows]
 
-        self._run(((piece, _cut(rows, piece)) for piece in pieces), size, put)
+        self._runner.run(((piece, _cut(rows, piece)) for piece in pieces), size, put)
         return results
 
     def batcher(self, *, max_delay_ms: float = 2.0, max_queue_images: int = 1024) -> Batcher:
@@ -303,7 +297,7 @@ class Generator:
         """
         from ganruntime.batcher import Batcher
 
-        self._require_own_process()
+        self._runner.require_own_process()
         batcher = Batcher(self, max_delay_ms=max_delay_ms, max_queue_images=max_queue_images)
         self._batchers.add(batcher)
         return batcher
@@ -311,15 +305,7 @@ class Generator:
     def warm_up(self) -> None:
         """Runs every bucket once, so that no request pays for a first run; where height and width vary, at the sizes
         that the session names (`Session.warm_sizes`)."""
-        for size in self._session.warm_sizes:
-            spec = spec_at(self.spec, size)
-            for bucket in self._session.buckets:
-                rows = noise.inputs(spec, 0, 0, bucket)
-                for tensor in spec.inputs:
-                    if tensor.name not in rows:
-                        rows[tensor.name] = np.zeros((bucket, *(d or 64 for d in tensor.shape)), tensor.dtype)
-                with self._lock:
-                    self._workspaces.of(bucket, size).run(rows)
+        self._runner.warm_up()
 
     def describe(self) -> dict[str, Any]:
         """What runs where, and why the device and the backend were chosen, as plain data.
@@ -331,12 +317,11 @@ class Generator:
 
     def close(self) -> None:
         """Drains the batchers over this generator, and frees what the backend holds. Calling it twice is harmless."""
-        if os.getpid() != self._pid:
+        if not self._runner.is_in_own_process:
             return
         for batcher in list(self._batchers):
             batcher.close()
-        with self._lock:
-            self._session.close()
+        self._runner.close()
 
     def __enter__(self) -> Generator:
         return self
@@ -346,74 +331,6 @@ class Generator:
     ) -> None:
         self.close()
 
-    def _empty_result(self, n: int, size: Size | None) -> NDArray[Any]:
-        shape, dtype = self._result if size is None else _result_of(spec_at(self.spec, size))
-        try:
-            return np.empty((n, *shape), dtype)
-        except (MemoryError, ValueError) as error:  # ValueError: more bytes than an address has bits
-            raise InputError(
-                f"{n:,} outputs do not fit the memory", got=str(error), remedy="Generator.stream gives them in chunks"
-            ) from error
-
-    def _require_own_process(self) -> None:
-        # A forked process has the memory of a backend's thread pool and none of its threads: it would hang.
-        if os.getpid() != self._pid:
-            raise BackendError(
-                "the generator was loaded in another process",
-                got=f"process {os.getpid()}",
-                expected=f"process {self._pid}",
-                remedy="load the bundle in each process, after the fork",
-            )
-
-    def _fill(self, result: NDArray[Any], size: Size | None, rows_of: Callable[[int, int], Rows]) -> None:
-        self._require_own_process()
-        pieces = pieces_of(len(result), self._session.buckets)
-
-        self._run(rows_of_pieces(self.spec, rows_of, pieces), size, lambda piece, out: self._put(piece, out, result))
-
-    def _put(self, piece: Piece, outputs: Arrays, result: NDArray[Any]) -> None:
-        output, target = outputs[self._drawn.name], result[piece.start : piece.start + piece.rows]
-        if self._image is not None:
-            # The outputs are this generator's own, and nobody looks at them again.
-            uint8_from_output(output[: piece.rows], self._image, out=target, overwrite=True)
-        else:
-            np.copyto(target, output[: piece.rows])
-
-    def _run(
-        self, pieces: Iterator[tuple[Piece, Rows]], size: Size | None, put: Callable[[Piece, Arrays], None]
-    ) -> None:
-        """Runs pieces, and puts what each gives where it belongs. Rows are drawn before the lock is taken, where one
-        piece runs at a time; else those of the next while the session runs."""
-        if self._session.pieces_at_once == 1:
-            for piece, rows in pieces:
-                with self._lock:
-                    put(piece, self._workspaces.of(piece.bucket, size).run(rows))
-            return
-        while (first := next(pieces, None)) is not None:
-            group, given = chain((first,), islice(pieces, self._session.pieces_at_once - 1)), deque[Piece]()
-            with self._lock, closing(self._session.run_many(self._arrays(group, size, given))) as ran:
-                for outputs in ran:
-                    put(given.popleft(), outputs)
-
-    def _arrays(
-        self, pieces: Iterable[tuple[Piece, Rows]], size: Size | None, given: deque[Piece]
-    ) -> Iterator[tuple[Arrays, Arrays]]:
-        """(inputs, outputs) of each piece, as `Session.run_many` takes them; the pieces that it took are in `given`."""
-        for piece, rows in pieces:
-            given.append(piece)
-            workspace = self._workspaces.of(piece.bucket, size)
-            yield workspace.padded(rows), workspace.outputs
-
 
 def _cut(rows: Rows, piece: Piece) -> Rows:
     return {name: array[piece.start : piece.start + piece.rows] for name, array in rows.items()}
-
-
-def _result_of(spec: GeneratorSpec) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of one row of what is drawn: of an image uint8 [H, W, C], else of the first output."""
-    image = spec.image
-    shape = fixed_shape(image or spec.outputs[0])
-    if image is None:
-        return shape, spec.outputs[0].dtype
-    planes_first = image.role.layout == "CHW"  # type: ignore[attr-defined]
-    return shape[1:] + shape[:1] if planes_first else shape, "uint8"

@@ -162,7 +162,7 @@ def test_a_forked_process_is_told_to_load_its_own(bundle_path: Path) -> None:
     with generator.batcher() as batcher:
         batcher.submit(seed=1).result(10)
         # At the worst moment: what the child inherits is locked for ever.
-        with batcher._worker._changed, generator._lock:
+        with batcher._worker._changed, generator._runner.lock:
             found = [
                 in_a_fork(lambda: batcher.submit(seed=1)),
                 in_a_fork(batcher.stats),

@@ -136,8 +136,8 @@ def test_outputs_of_many_sizes_are_not_kept() -> None:
     generator = Generator(FakeSession(sized_spec(), buckets=(1, 4)))
     for side in range(8, 408, 4):
         generator.generate(5, photo=photo(side, 8, 5))
-    assert len(generator._workspaces.kept) <= 8
-    assert {size for _, size in generator._workspaces.kept} == {(side, 8) for side in range(392, 408, 4)}
+    assert len(generator._runner.workspaces.kept) <= 8
+    assert {size for _, size in generator._runner.workspaces.kept} == {(side, 8) for side in range(392, 408, 4)}
 
 
 # The backends, on a graph of one convolution and a resize
