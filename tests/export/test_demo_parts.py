@@ -30,8 +30,8 @@ from ganruntime import noise
 from ganruntime.errors import CheckpointError, InputError
 from ganruntime.images import sheet_from_images
 from ganruntime.spec import Latent, TensorSpec
-from gantrain.page_parts import code, html_table, page
 from gantrain.data.digits import digits
+from gantrain.page_parts import code, html_table, page
 
 
 def random_images(n: int, size: int, channels: int, seed: int = 0) -> Any:
