@@ -58,13 +58,19 @@ def require_all(spec: GeneratorSpec, rows: Rows, *, drawn: bool = False) -> None
 
 
 def padded_rows(rows: NDArray[np.generic], bucket: int, dtype: str) -> NDArray[np.generic]:
+    """[bucket, *shape], contiguous: the rows themselves where they are that already."""
     if len(rows) == bucket:
         return np.ascontiguousarray(rows, dtype)
     full: NDArray[np.generic] = np.empty((bucket, *rows.shape[1:]), dtype)
+    fill_padded(full, rows)
+    return full
+
+
+def fill_padded(full: NDArray[np.generic], rows: NDArray[np.generic]) -> None:
+    """Fills [bucket, *shape] with at least one row, at most as many as there is room for."""
     full[: len(rows)] = rows
     # A real row, not zeros: a network may divide by a latent's length.
     full[len(rows) :] = rows[:1]
-    return full
 
 
 def _rows_from_argument(tensor: TensorSpec, value: Any, n: int) -> NDArray[np.generic]:

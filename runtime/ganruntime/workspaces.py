@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from ganruntime.rows import Rows, padded_rows
+from ganruntime.rows import Rows, fill_padded, padded_rows
 from ganruntime.sessions.base import Session, empty_outputs, fixed_shape
 from ganruntime.sizes import Size, spec_at
 from ganruntime.spec import GeneratorSpec
@@ -49,13 +49,7 @@ class Workspace:
             self._session.run(self.padded(rows), self.outputs)
             return self.outputs
         for name, kept in self._kept:
-            given = rows[name]
-            n = len(given)
-            if n == self._bucket:
-                kept[...] = given
-            else:
-                kept[:n] = given
-                kept[n:] = given[:1]
+            fill_padded(kept, rows[name])
         self._prepared()
         return self.outputs
 
