@@ -58,6 +58,7 @@ def bundle_from_source(
     passes: Sequence[str] | None = None,
     uint8: bool = True,
     latents: int = LATENTS,
+    batches: Sequence[int] = BATCHES,
     keep_engines: bool = False,
     say: Say = lambda line: None,
     progress: Callable[[int], None] | None = None,
@@ -68,6 +69,7 @@ def bundle_from_source(
         passes: graph passes, in the order in which they run; by default those that pay everywhere.
         uint8: also write the variant whose images leave the graph as pixels, where the generator draws images.
         latents: how many the gate runs, in each batch size; where that is less than usual, of golden samples as well.
+        batches: those batch sizes.
         keep_engines: carry the engines of a bundle at `path` over that can be refitted.
         say: told what is being done, and first what goes with the old weights of a bundle at `path`.
         progress: called with the number of images that the gate has just run.
@@ -99,11 +101,11 @@ def bundle_from_source(
         graph = onnx_from_generator(network, spec, opset=opset, passes=passes, on_pass=reports.append)
         sizes = ", ".join(f"{height} × {width}" for height, width in proof_sizes(spec))
         say(
-            f"proving the graph over {latents:,} latents in batches {', '.join(map(str, BATCHES))}"
+            f"proving the graph over {latents:,} latents in batches {', '.join(map(str, batches))}"
             + (f", at sizes {sizes}" if sizes else "")
         )
         variant = Variant("fp32", "fp32", "onnx", GRAPH_FILE)
-        finding = _proven(graph, spec, variant, evaluate, reference, latents, progress)
+        finding = _proven(graph, spec, variant, evaluate, reference, latents, batches, progress)
         pass_reports: dict[str, Any] = {variant.name: [r.to_json() for r in reports]}
         pixels = pixel_graph_from_float(graph, spec) if uint8 else None
         pixel_finding = None
@@ -111,7 +113,7 @@ def bundle_from_source(
             pixel_variant = Variant("fp32-uint8", "fp32", "onnx", PIXEL_GRAPH_FILE, output="uint8")
             say("proving the graph that gives pixels, equal to that of values")
             pixel_finding = _proven_pixels(
-                graph, pixels[0], spec, variant, pixel_variant, evaluate, reference, latents, progress
+                graph, pixels[0], spec, variant, pixel_variant, evaluate, reference, latents, batches, progress
             )
             pass_reports[pixel_variant.name] = [pixels[1]]
         say("writing the bundle")
@@ -141,10 +143,10 @@ def bundle_from_source(
     return Exported(Path(path), len(graph), finding, pixel_finding)
 
 
-def images_to_run(spec: GeneratorSpec, latents: int, uint8: bool = True) -> int:
+def images_to_run(spec: GeneratorSpec, latents: int, uint8: bool = True, batches: Sequence[int] = BATCHES) -> int:
     """How many images the gate will run, for a progress bar: those of pixels twice, against values and the network."""
     runs = 3 if uint8 and any(isinstance(t.role, Image) and t.dtype == "float32" for t in spec.outputs) else 1
-    return runs * sum(proof.images for proof in proofs_of(spec, latents, BATCHES))
+    return runs * sum(proof.images for proof in proofs_of(spec, latents, batches))
 
 
 def _proven(
@@ -154,18 +156,21 @@ def _proven(
     evaluate: Evaluate,
     reference: str,
     latents: int,
+    batches: Sequence[int],
     progress: Callable[[int], None] | None,
 ) -> Finding:
     try:
-        with OnnxRuntimeSession(spec, variant, graph, device="cpu", buckets=BATCHES) as session:
-            finding = verdict_against_reference(session, evaluate, reference, latents=latents, progress=progress)
+        with OnnxRuntimeSession(spec, variant, graph, device="cpu", buckets=tuple(batches)) as session:
+            finding = verdict_against_reference(
+                session, evaluate, reference, latents=latents, batches=batches, progress=progress
+            )
     except MissingDependencyError:
         raise
     except BackendError as error:
         raise ExportError(
             f"{spec.name}: the exported graph does not run in every batch size, and is not written",
             got=error.got,
-            expected=f"a graph for batches {', '.join(map(str, BATCHES))}",
+            expected=f"a graph for batches {', '.join(map(str, batches))}",
             remedy="keep the batch out of groups, of reshapes with fixed sizes and of Python conditions",
         ) from error
     if finding.problems:
@@ -188,14 +193,15 @@ def _proven_pixels(
     evaluate: Evaluate,
     reference: str,
     latents: int,
+    batches: Sequence[int],
     progress: Callable[[int], None] | None,
 ) -> Finding:
     """Equal to the pixels of the float graph, every one; and then against the network, as every graph is."""
     with (
-        OnnxRuntimeSession(spec, variant, graph, device="cpu", buckets=BATCHES) as values,
-        OnnxRuntimeSession(spec, pixel_variant, pixel_graph, device="cpu", buckets=BATCHES) as pixels,
+        OnnxRuntimeSession(spec, variant, graph, device="cpu", buckets=tuple(batches)) as values,
+        OnnxRuntimeSession(spec, pixel_variant, pixel_graph, device="cpu", buckets=tuple(batches)) as pixels,
     ):
-        problems = pixel_problems(values, pixels, PROOF_SEED, latents, BATCHES, progress)
+        problems = pixel_problems(values, pixels, PROOF_SEED, latents, batches, progress)
     if problems:
         raise ParityError(
             f"{spec.name}: the graph that gives pixels does not give those of the graph that gives values",
@@ -203,7 +209,7 @@ def _proven_pixels(
             expected="equal pixels over every latent in every batch size",
             remedy="--no-uint8 leaves it out; report it with the network",
         )
-    return _proven(pixel_graph, spec, pixel_variant, evaluate, reference, latents, progress)
+    return _proven(pixel_graph, spec, pixel_variant, evaluate, reference, latents, batches, progress)
 
 
 def preview_png(golden: GoldenSamples, spec: GeneratorSpec) -> bytes | None:

@@ -103,7 +103,7 @@ def verdict_against_reference(
     findings = []
     for proof in proofs or proofs_for(session, latents, batches):
         comparison = Comparison.of(session, proof.size)
-        samples = _ReferenceSamples(comparison.spec, evaluate, seed, proof.latents)
+        samples = _ReferenceSamples(comparison.spec, evaluate, seed, proof)
         meters = _meters(session, comparison, floors)
         for start, batch, outputs in _runs(session, proof, samples.rows, progress):
             found = comparison.of_candidate(outputs)
@@ -188,14 +188,17 @@ def over_sizes(findings: Sequence[Finding]) -> Finding:
 class _ReferenceSamples:
     """Reference outputs, computed when first needed and kept while they are small."""
 
-    _CHUNK = 64
+    _LARGEST_CHUNK = 64
     _KEEP_BYTES = 1 << 30
 
-    def __init__(self, spec: GeneratorSpec, evaluate: Evaluate, seed: int, latents: int) -> None:
-        self._spec, self._evaluate, self._seed, self._latents = spec, evaluate, seed, latents
+    def __init__(self, spec: GeneratorSpec, evaluate: Evaluate, seed: int, proof: Proof) -> None:
+        self._spec, self._evaluate, self._seed = spec, evaluate, seed
+        # As many as the fullest run has: of large images those that nobody compares would take longest.
+        needed = max(-(-proof.latents // batch) * batch for batch in proof.batches)
+        self._chunk_rows = min(self._LARGEST_CHUNK, needed)
         self._kept: dict[int, Arrays] = {}
         row_bytes = sum(4 * t.size for t in spec.outputs)
-        self._most = max(1, self._KEEP_BYTES // (row_bytes * self._CHUNK))
+        self._most = max(1, self._KEEP_BYTES // (row_bytes * self._chunk_rows))
 
     def rows(self, start: int, count: int) -> Arrays:
         """Inputs of samples start … start + count - 1; those past the last are simply further samples."""
@@ -205,9 +208,9 @@ class _ReferenceSamples:
         parts: list[Arrays] = []
         position = start
         while position < start + count:
-            chunk = position // self._CHUNK
-            offset = position - chunk * self._CHUNK
-            take = min(self._CHUNK - offset, start + count - position)
+            chunk = position // self._chunk_rows
+            offset = position - chunk * self._chunk_rows
+            take = min(self._chunk_rows - offset, start + count - position)
             whole = self._chunk(chunk)
             parts.append({name: array[offset : offset + take] for name, array in whole.items()})
             position += take
@@ -217,5 +220,6 @@ class _ReferenceSamples:
         if chunk not in self._kept:
             if len(self._kept) >= self._most:
                 self._kept.pop(next(iter(self._kept)))
-            self._kept[chunk] = self._evaluate(probe_inputs(self._spec, self._seed, chunk * self._CHUNK, self._CHUNK))
+            start = chunk * self._chunk_rows
+            self._kept[chunk] = self._evaluate(probe_inputs(self._spec, self._seed, start, self._chunk_rows))
         return self._kept[chunk]

@@ -28,6 +28,7 @@ from ganexport.gate import (
     verdict_against_reference,
 )
 from ganexport.golden import SEED, golden_from_reference
+from ganexport.proof_sizes import Proof
 from ganruntime import noise
 from ganruntime.errors import InputError
 from ganruntime.spec import GeneratorSpec
@@ -201,7 +202,7 @@ def test_reference_samples_are_the_same_wherever_they_are_cut_and_whatever_is_ke
         calls.append(len(inputs["z"]))
         return evaluate_of(SPEC)(inputs)
 
-    samples = _ReferenceSamples(SPEC, evaluate, 5, 200)
+    samples = _ReferenceSamples(SPEC, evaluate, 5, Proof(None, 200, BATCHES))
     whole = images_of(noise.latents(SPEC.inputs[0], 5, 0, 300))
     for start, count in ((0, 300), (63, 2), (1, 64), (190, 67), (128, 1)):
         np.testing.assert_array_equal(samples.outputs(start, count)["image"], whole[start : start + count])
@@ -209,6 +210,18 @@ def test_reference_samples_are_the_same_wherever_they_are_cut_and_whatever_is_ke
     samples._most = 1
     for start in (0, 64, 0):
         np.testing.assert_array_equal(samples.outputs(start, 3)["image"], whole[start : start + 3])
+
+
+def test_the_reference_computes_no_more_samples_than_small_batches_compare() -> None:
+    calls: list[int] = []
+
+    def evaluate(inputs: dict[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        calls.append(len(inputs["z"]))
+        return evaluate_of(SPEC)(inputs)
+
+    finding = verdict_against_reference(NumpySession(SPEC), evaluate, "NumPy", latents=8, batches=(1, 3, 8))
+    assert calls == [9]  # three batches of 3
+    assert (finding.problems, finding.verdict.batches) == ([], (1, 3, 8))
 
 
 def test_inputs_of_the_gate_are_those_of_its_seed() -> None:

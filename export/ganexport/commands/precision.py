@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ganexport.commands.progress import progress_bar
+from ganexport.commands.proof_batches import proof_batches_from_text, proof_batches_option
 
 if TYPE_CHECKING:
-    from ganexport.precision.rungs import NewVariant
+    from ganexport.precision.proof import NewVariant
 
 _FLOORS = {"psnr": "psnr_db", "ssim": "ssim", "levels": "levels"}
 
@@ -23,7 +24,7 @@ _FLOORS = {"psnr": "psnr_db", "ssim": "ssim", "levels": "levels"}
     metavar="RUNG...",
     nargs=-1,
     required=True,
-    type=click.Choice(["fp16", "bf16", "int8", "int8-symmetric", "fp32-cpu"]),
+    type=click.Choice(["fp16", "bf16", "int8", "int8-symmetric", "fp32-cpu", "bf16-cpu"]),
 )
 @click.option(
     "--floor",
@@ -38,6 +39,7 @@ _FLOORS = {"psnr": "psnr_db", "ssim": "ssim", "levels": "levels"}
     type=click.IntRange(1),
     help="Latents of the gate, in each batch size. [default: 4096, fewer for outputs above 128 px]",
 )
+@proof_batches_option
 @click.option(
     "--calibration-latents",
     default=512,
@@ -58,6 +60,7 @@ def command(
     rungs: tuple[str, ...],
     floors: tuple[str, ...],
     latents: int | None,
+    batches: str,
     calibration_latents: int,
     seed: int,
     as_json: bool,
@@ -67,8 +70,9 @@ def command(
     fp16 and bf16 are typed graphs in which norms, roots, large sums and the output head stay in fp32. int8 is explicit
     Q/DQ, calibrated over latents; layers that cost too much stay in fp32 until the floor is met. int8-symmetric has no
     zero points, as TensorRT wants it, and keeps fewer layers under the same floor. fp32-cpu is no lower precision but
-    the fp32 graph in forms that are faster with OpenVINO, within the bound of fp32; --floor does not concern it. Either
-    all rungs that were asked for are added, or none. Needs no torch and no checkpoint.
+    the fp32 graph in forms that are faster with OpenVINO, within the bound of fp32; --floor does not concern it.
+    bf16-cpu is bf16 with 3 × 3 convolutions of many channels in such a form, which is faster again and less exact.
+    Either all rungs that were asked for are added, or none. Needs no torch and no checkpoint.
 
     Where this CPU has no kernels for a type, a reference evaluation checks the numbers, and the verdict says so.
 
@@ -80,13 +84,15 @@ def command(
     from ganexport.precision.rungs import images_to_run, rungs_into_bundle
     from ganruntime.bundle import read_bundle
 
+    proof_batches = proof_batches_from_text(batches)
     spec = read_bundle(bundle).spec
-    with progress_bar(images_to_run(spec, rungs, latents), "proving") as progress:
+    with progress_bar(images_to_run(spec, rungs, latents, proof_batches), "proving") as progress:
         made = rungs_into_bundle(
             bundle,
             rungs,
             floors=floors_from_text(floors),
             latents=latents,
+            batches=proof_batches,
             calibration_latents=calibration_latents,
             seed=seed,
             say=lambda line: click.echo(f"{spec.name}: {line}", err=True),

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ganexport.commands.progress import progress_bar
+from ganexport.commands.proof_batches import proof_batches_from_text, proof_batches_option
 
 
 @click.command(name="to-onnx")
@@ -32,6 +33,7 @@ from ganexport.commands.progress import progress_bar
 @click.option(
     "--latents", default=1024, show_default=True, type=click.IntRange(1), help="Latents to prove the graph over."
 )
+@proof_batches_option
 @click.option("--opset", type=click.IntRange(18, 23), help="ONNX operator set. [default: 18]")
 @click.option(
     "--target",
@@ -69,6 +71,7 @@ def command(
     spec_file: Path | None,
     random: str,
     latents: int,
+    batches: str,
     opset: int | None,
     target: str | None,
     without: tuple[str, ...],
@@ -103,6 +106,7 @@ def command(
     from ganexport.program.size_search import source_with_sizes
     from ganexport.tables import size_text
 
+    proof_batches = proof_batches_from_text(batches)
     passes = chosen_passes(without, extra)
     chosen_opset = opset_for(target, opset)
 
@@ -116,7 +120,7 @@ def command(
         what = "input" if random == "input" else "constant"
         shape = [*(["N"] if random == "input" else []), *draw["shape"]]
         click.echo(f"  {what} {name} {shape}, {draw['distribution']}: drawn in {draw['drawn_in']}")
-    with progress_bar(images_to_run(source.spec, latents, uint8), "proving") as progress:
+    with progress_bar(images_to_run(source.spec, latents, uint8, proof_batches), "proving") as progress:
         exported = bundle_from_source(
             source,
             output,
@@ -124,6 +128,7 @@ def command(
             passes=passes,
             uint8=uint8,
             latents=latents,
+            batches=proof_batches,
             keep_engines=keep_engines,
             say=lambda line: click.echo(f"{source.spec.name}: {line}", err=True),
             progress=progress,

@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from ganexport.commands.progress import progress_bar
+from ganexport.commands.proof_batches import proof_batches_from_text, proof_batches_option
 
 if TYPE_CHECKING:
     from ganexport.verification import Reference, Report
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     "--latents", default=1024, show_default=True, type=click.IntRange(1), help="Fresh latents, with --against."
 )
 @click.option("--seed", default=0x70726F6F, show_default=True, type=click.IntRange(0, 2**64 - 1), help="Their seed.")
+@proof_batches_option
 @click.option("--record/--no-record", default=True, show_default=True, help="Write the verdicts into the bundle.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.pass_context
@@ -47,14 +49,16 @@ def command(
     backend: str,
     latents: int,
     seed: int,
+    batches: str,
     record: bool,
     as_json: bool,
 ) -> None:
     """Prove a bundle on this machine; exit 0 only if everything holds.
 
     Every file is checked against its hash. Every variant that can run here runs the golden latents (1,024 of them, kept
-    in the bundle with what PyTorch made of them) in batches 1, 2, 3, 64 and 257; with --against, fresh latents through
-    the checkpoint's own network instead. The runtime must draw the golden images to within one pixel level.
+    in the bundle with what PyTorch made of them) in each batch size; with --against, fresh latents through the
+    checkpoint's own network instead. Engines keep their own batch sizes. The runtime must draw the golden images to
+    within one pixel level.
 
     \b
     Example:
@@ -65,13 +69,13 @@ def command(
     for name in ("latents", "seed"):
         if against is None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name} goes with --against: without it the golden latents are run, all of them")
-    from ganexport.gate import BATCHES
     from ganexport.verification import images_to_run, verify_bundle
     from ganruntime.bundle import read_bundle
 
+    proof_batches = proof_batches_from_text(batches)
     opened = read_bundle(bundle)
     reference = _reference(against, opened) if against is not None else None
-    total = images_to_run(opened, latents, BATCHES, variants, reference is not None)
+    total = images_to_run(opened, latents, proof_batches, variants, reference is not None)
     with progress_bar(total, "verifying") as progress:
         report = verify_bundle(
             opened,
@@ -80,6 +84,7 @@ def command(
             variants=variants,
             latents=latents,
             seed=seed,
+            batches=proof_batches,
             reference=reference,
             progress=progress,
         )

@@ -14,9 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 from small_graphs import LATENT, dcgan, elementwise, graph_of, latents, rows, weights
 
 from ganexport.precision.int8_layers import Layer, layers_of, named_nodes
+from ganexport.precision.optimised import optimised_model
 from ganexport.precision.quantised_graph import quantise
 from ganexport.precision.ranges import ranges_from_graph
-from ganexport.precision.rungs import optimised_model
 from ganexport.precision.sensitivity import WEIGHT_LEVELS
 from ganexport.precision.thresholds import means_from_graph
 from ganexport.precision.traced import plain_session

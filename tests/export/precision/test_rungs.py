@@ -13,9 +13,12 @@ from small_graphs import dcgan, latents, spec, write_bundle
 
 import ganruntime
 from ganexport.parity import FLOORS
-from ganexport.precision import calibration, rungs
+from ganexport.precision import calibration, half_rung
 from ganexport.precision.half_graph import HalfGraph, half_graph_from_model
-from ganexport.precision.rungs import RUNGS, images_to_run, latents_for, rungs_into_bundle
+from ganexport.precision.proof import latents_for
+from ganexport.precision.ranges import ranges_from_graph
+from ganexport.precision.rounding import HALF_TYPES
+from ganexport.precision.rungs import RUNGS, images_to_run, rungs_into_bundle
 from ganexport.verification import verify_bundle
 from ganruntime.bundle import bundle_changed, read_bundle
 from ganruntime.errors import BundleIntegrityError, InputError, ParityError
@@ -172,7 +175,7 @@ def test_a_graph_that_overflows_beyond_its_calibration_is_refused_at_the_first_b
     def blind(graph: bytes, ranges: object, half: object) -> HalfGraph:
         """Typed with the ranges of latents a million times smaller: no island where one is due."""
         tiny = {k: v * np.float32(1e-6) for k, v in latents().items()}
-        return half_graph_from_model(graph, rungs.ranges_from_graph(graph, tiny), rungs.HALF_TYPES["fp16"])
+        return half_graph_from_model(graph, ranges_from_graph(graph, tiny), HALF_TYPES["fp16"])
 
     model = onnx.load_model_from_string(dcgan())
     for tensor in model.graph.initializer:
@@ -182,7 +185,7 @@ def test_a_graph_that_overflows_beyond_its_calibration_is_refused_at_the_first_b
     path = write_bundle(tmp_path / "loud.gan", model.SerializeToString())
     rungs_into_bundle(path, ["fp16"], **FEW)  # with the right ranges the loud layer is an island
     assert "dense" in [i["node"] for i in read_bundle(path).manifest.reports["precision"]["fp16"]["islands"]]
-    monkeypatch.setattr(rungs, "half_graph_from_model", blind)
+    monkeypatch.setattr(half_rung, "half_graph_from_model", blind)
     with pytest.raises(ParityError) as caught:
         rungs_into_bundle(path, ["fp16"], **FEW)
     assert "dense (Gemm) departs: values that are not finite" in str(caught.value)
@@ -192,13 +195,13 @@ def test_a_bundle_that_was_exported_anew_meanwhile_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_bundle(tmp_path / "small.gan")
-    real = rungs.require_floors
+    real = half_rung.require_floors
 
     def exported_anew(*arguments: object) -> None:
         write_bundle(path, dcgan(gain=1.5))
         real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rungs, "require_floors", exported_anew)
+    monkeypatch.setattr(half_rung, "require_floors", exported_anew)
     with pytest.raises(BundleIntegrityError, match="exported anew"):
         rungs_into_bundle(path, ["fp16"], **FEW)
     assert [v.name for v in read_bundle(path).manifest.variants] == ["fp32"]
