@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from typing import Any
 
 import PIL.Image
 import pytest
 
+from ganexport.benchmark import quality_plot
 from ganexport.benchmark.environment import environment
 from ganexport.benchmark.lineup import Absent
 from ganexport.benchmark.neighbours import Neighbours
@@ -163,6 +165,24 @@ def test_many_contenders_are_drawn_in_rows_and_the_picture_grows() -> None:
         assert shades <= colours_in(png)
     assert sizes[0][0] == sizes[1][0] == sizes[2][0]
     assert sizes[2][1] > sizes[1][1]
+
+
+def test_captions_lie_on_no_point_even_where_points_crowd_at_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Half as fast as the reference up to five times: nowhere along the line is a caption's length without a point.
+    names = {"eager": "pytorch"} | {f"ganruntime:v{k}": "ours" for k in range(9)}
+    near = {name: {"max_abs": 0.1, "psnr_db": 48.1 + 3 * (-1) ** k} for k, name in enumerate(names) if k}
+    speeds = {name: 1.0 if k == 0 else 0.5 * k for k, name in enumerate(names)}
+    offline = {
+        n: Throughput(Spread(100 * s, 90 * s, 110 * s), Spread(80 / s, 70 / s, 90 / s), Spread(s, s, s), 800)
+        for n, s in speeds.items()
+    }
+    seen: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(quality_plot, "_labels", lambda *arguments: seen.append(arguments))
+    quality_png_from_result(replace(made(names), agreement={8: near}, offline={8: offline}))
+    ((axes, _, points, _, captions),) = seen
+    assert (len(points), len(captions)) == (9, 2)
+    for x, y in axes.transData.transform([point[:2] for point in points]):
+        assert not any(caption.contains(x, y) for caption in captions)
 
 
 def test_who_failed_half_way_is_no_reason_for_no_picture() -> None:

@@ -1,4 +1,4 @@
-"""Labels: on their points where there is room, else beside them, over nothing else."""
+"""Labels: on their points where there is room, else beside them, over nothing else. Captions: over no point."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganexport.benchmark.label_places import Point, Rectangle, is_beside, label_places
+from ganexport.benchmark.label_places import Point, Rectangle, caption_place, is_beside, label_places
 
 RADIUS, DOT = 16.0, 5.0
 PICTURE = Rectangle(0.0, 0.0, 900.0, 600.0)
@@ -29,6 +29,32 @@ def assert_apart(points: list[Point], found: list[Point], taken: tuple[Rectangle
         for other, point in enumerate(points):
             assert other == number or math.dist(place, point) >= RADIUS + DOT - SLACK
         assert not any(caption.grown(RADIUS - SLACK).contains(*place) for caption in taken)
+
+
+ROOMS = [CAPTION.moved(right, 0.0) for right in (-100.0, 0.0, 100.0, 450.0)]  # the last one leaves the picture
+LINE = [(250.0, float(y)) for y in range(0, 600, 5)]  # through the first room alone
+
+
+def chosen(points: list[Point], lines: tuple[list[Point], ...] = ()) -> int:
+    return caption_place(ROOMS, points, RADIUS, PICTURE, lines)
+
+
+def test_a_caption_takes_the_first_room_that_is_free() -> None:
+    assert chosen([]) == 0
+    assert chosen([(210.0, 290.0)]) == 1
+    assert chosen([(185.0, 290.0)]) == 1  # under the label of a point, not under the point
+    assert chosen([(210.0, 290.0), (310.0, 290.0)]) == 2
+
+
+def test_a_caption_hides_a_line_before_it_hides_a_point() -> None:
+    assert chosen([], (LINE,)) == 1
+    assert chosen([(425.0, 290.0)], (LINE,)) == 0  # in the second and the third room
+    assert chosen([(425.0, 290.0), (225.0, 290.0)], (LINE,)) == 1  # everywhere a point: where there is no line
+
+
+def test_a_caption_stays_in_the_picture_whatever_it_covers() -> None:
+    everywhere = [(x, 290.0) for x in (250.0, 350.0, 450.0, 550.0)]
+    assert chosen(everywhere) == 0
 
 
 def test_a_label_with_room_stands_on_its_point() -> None:

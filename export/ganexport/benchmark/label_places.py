@@ -1,4 +1,5 @@
-"""Places for labels: by the points that they belong to, where they cover no other label, no other point, no caption.
+"""Places for captions, by the lines that they belong to, where they cover no point; and for labels, by their points,
+where they cover no other label, no other point, no caption.
 
 Coordinates are pixels, y upwards. Rules, for labels that are discs of one radius:
 
@@ -26,6 +27,9 @@ class Rectangle:
     right: float
     top: float
 
+    def moved(self, right: float, up: float) -> Rectangle:
+        return Rectangle(self.left + right, self.bottom + up, self.right + right, self.top + up)
+
     def grown(self, by: float) -> Rectangle:
         return Rectangle(self.left - by, self.bottom - by, self.right + by, self.top + by)
 
@@ -34,6 +38,32 @@ class Rectangle:
 
 
 Point = tuple[float, float]
+
+
+def caption_place(
+    rooms: Sequence[Rectangle],
+    points: Sequence[Point],
+    radius: float,
+    within: Rectangle,
+    lines: Sequence[Sequence[Point]] = (),
+) -> int:
+    """Which of the rooms a caption is to take: the first that is in the picture, covers the fewest points, and of those
+    the fewest lines.
+
+    Args:
+        radius: of a point's label, for which there is to be room beside the caption.
+        lines: other lines of the picture, each as points that are closer than the caption is wide and high. A caption
+            over a line can be read; one over a point hides it.
+    """
+
+    def in_the_way(number: int) -> tuple[bool, int, int, int]:
+        room = rooms[number]
+        inside = within.contains(room.left, room.bottom) and within.contains(room.right, room.top)
+        points_under = sum(room.grown(radius).contains(*point) for point in points)
+        lines_under = sum(any(room.contains(*point) for point in line) for line in lines)
+        return not inside, points_under, lines_under, number
+
+    return min(range(len(rooms)), key=in_the_way)
 
 
 def label_places(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ganexport.benchmark.label_places import Point, Rectangle, is_beside, label_places
+from ganexport.benchmark.label_places import Point, Rectangle, caption_place, is_beside, label_places
 from ganexport.benchmark.plot import DPI, LIGHT, Theme, add_headline, new_figure, png_from_figure, style_axes
 from ganexport.benchmark.result import BenchResult, figure_text
 from ganexport.parity import PSNR_CAP_DB
@@ -70,38 +70,54 @@ def _points(figure: Figure, result: BenchResult, theme: Theme) -> None:
     levels = [((at, _ONE_LEVEL_DB), (0.0, side)) for at in _along(axes.get_xlim()) for side in (-9.0, 9.0)]
     captions = [
         _caption(axes, theme, result.label(reference), places, ends),
-        _caption(axes, theme, "every pixel off by one level of 255", places + on_the_line, levels),
+        _caption(axes, theme, "every pixel off by one level of 255", places, levels, [on_the_line]),
     ]
     _labels(axes, theme, points, colours, captions)
 
 
 def _along(limits: tuple[float, float]) -> list[float]:
-    """Where a caption may stand along its line: from the ends to the middle."""
+    """Where a caption may begin along its line: from the ends to the middle."""
     low, high = limits
-    return [low + share * (high - low) for share in (0.03, 0.97, 0.1, 0.9, 0.2, 0.8, 0.3, 0.7, 0.4, 0.6, 0.5)]
+    shares = [step / 50 for step in range(1, 50)]
+    return [low + share * (high - low) for share in sorted(shares, key=lambda share: (min(share, 1 - share), share))]
 
 
 def _caption(
-    axes: Any, theme: Theme, text: str, points: Sequence[Point], places: Sequence[tuple[Point, Point]]
+    axes: Any,
+    theme: Theme,
+    text: str,
+    points: Sequence[Point],
+    places: Sequence[tuple[Point, Point]],
+    lines: Sequence[Sequence[Point]] = (),
 ) -> Rectangle:
-    """Writes a line's caption at the first of the places, ((x, y), (points right, points up)), that is in the picture
-    and covers the fewest of some points; gives the room that it takes, in pixels."""
-    pixels = axes.transData.transform(points) if points else []
-    frame = axes.get_window_extent()
-    found: list[tuple[bool, int, int, Point, Point, Rectangle]] = []
-    for place, offset in places:
-        note = axes.annotate(
+    """Writes a line's caption at the best of the places, ((x, y), (points right, points up)); gives the room that it
+    takes, in pixels.
+
+    points, lines: what else there is, in data coordinates.
+    """
+
+    def written(place: Point, offset: Point) -> Any:
+        return axes.annotate(
             text, place, xytext=offset, textcoords="offset points", fontsize=7.5, color=theme.faint, va="center"
         )
-        box = note.get_window_extent()
-        room = Rectangle(box.x0, box.y0, box.x1, box.y1)
-        covers = sum(room.grown(_RADIUS_PIXELS).contains(x, y) for x, y in pixels)
-        is_inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-        found.append((not is_inside, covers, len(found), place, offset, room))
-        note.remove()
-    _, _, _, place, offset, room = min(found)
-    axes.annotate(text, place, xytext=offset, textcoords="offset points", fontsize=7.5, color=theme.faint, va="center")
-    return room
+
+    def pixels(of: Sequence[Point]) -> list[Point]:
+        return [(float(x), float(y)) for x, y in axes.transData.transform(of)] if of else []
+
+    note = written(*places[0])
+    box = note.get_window_extent()
+    note.remove()
+    at = [
+        (x + right * DPI / 72, y + up * DPI / 72)
+        for (x, y), (_, (right, up)) in zip(pixels([place for place, _ in places]), places, strict=True)
+    ]
+    first = Rectangle(box.x0, box.y0, box.x1, box.y1)
+    rooms = [first.moved(x - at[0][0], y - at[0][1]) for x, y in at]
+    frame = axes.get_window_extent()
+    within = Rectangle(frame.x0, frame.y0, frame.x1, frame.y1)
+    chosen = caption_place(rooms, pixels(points), _RADIUS_PIXELS, within, [pixels(line) for line in lines])
+    written(*places[chosen])
+    return rooms[chosen]
 
 
 def _labels(
