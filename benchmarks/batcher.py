@@ -19,7 +19,6 @@ Without NAME.gan a DCGAN of 64 px with random weights is exported for the purpos
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -27,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report import Report, exit_with, parser
+from report import Report, parser, run
 from runtime_overhead import random_bundle
 
 from ganexport.benchmark.rounds import interleaved, ratios
@@ -35,7 +34,6 @@ from ganexport.tables import table
 from ganruntime.batcher import Batcher
 from ganruntime.bundle import Bundle, read_bundle
 from ganruntime.cores import usable_cores
-from ganruntime.errors import GanError
 from ganruntime.generator import Generator, load
 from ganruntime.sessions.base import empty_outputs
 
@@ -168,8 +166,4 @@ def check_images(generator: Generator, crowd: Crowd, latents: np.ndarray) -> Non
 
 
 if __name__ == "__main__":
-    try:
-        exit_with(main())
-    except GanError as error:
-        print(f"error: {error}", file=sys.stderr)
-        exit_with(1)
+    run(main)

@@ -15,20 +15,18 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from report import Report, exit_with, parser
+from report import Report, parser, run
 
 from ganexport.benchmark.rounds import interleaved, ratios
 from ganexport.tables import table
 from ganruntime.bundle import read_bundle
 from ganruntime.cores import usable_cores
 from ganruntime.encoding import Encoding
-from ganruntime.errors import GanError
 from ganruntime.generator import Generator, load
 from ganruntime.pipeline import write_images
 from ganruntime.runs import BundleRecord, request_from
@@ -121,8 +119,4 @@ def measure(generator: Generator, chosen: argparse.Namespace, folder: Path) -> i
 
 
 if __name__ == "__main__":
-    try:
-        exit_with(main())
-    except GanError as error:
-        print(f"error: {error}", file=sys.stderr)
-        exit_with(1)
+    run(main)

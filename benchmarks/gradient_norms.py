@@ -27,7 +27,6 @@ Writes results/gradient_norms.json and .png.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,10 +35,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from report import RESULTS, Report, exit_with
+from report import RESULTS, Report, run
 from torch import Tensor, nn
 
-from ganruntime.errors import GanError
 from ganruntime.noise import latents, stream_of
 from ganruntime.spec import TensorSpec
 from gantrain.checkpoint import load_generator
@@ -214,8 +212,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        exit_with(main())
-    except GanError as error:
-        print(error, file=sys.stderr)
-        exit_with(2)
+    run(main)

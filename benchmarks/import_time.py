@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from report import Report, exit_with, parser
+from report import Report, parser, run
 
 from ganexport.benchmark.rounds import Spread
 from ganexport.tables import table
@@ -83,4 +83,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    exit_with(main())
+    run(main)

@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from report import Report, exit_with, parser
+from report import Report, parser, run
 
 from ganexport.benchmark.rounds import interleaved, ratios
 from ganexport.tables import table
@@ -96,4 +96,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    exit_with(main())
+    run(main)

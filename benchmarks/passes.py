@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from generators import GENERATORS, generator_of
 from numpy.typing import NDArray
-from report import RESULTS, Report, exit_with, parser
+from report import RESULTS, Report, parser, run
 
 from ganexport.benchmark.rounds import Spread, interleaved, ratios
 from ganexport.graph import inference_copy, onnx_from_generator
@@ -38,7 +38,6 @@ from ganexport.tables import size_text
 from ganruntime.bundle import Variant
 from ganruntime.choice import installed
 from ganruntime.cores import usable_cores
-from ganruntime.errors import GanError
 from ganruntime.files import write_atomically
 from ganruntime.images import uint8_from_output
 from ganruntime.sessions.base import Session, empty_outputs
@@ -247,7 +246,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        exit_with(main())
-    except GanError as error:
-        raise SystemExit(f"error: {error}") from error
+    run(main)

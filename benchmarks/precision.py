@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from report import RESULTS, Report, exit_with, parser
+from report import RESULTS, Report, parser, run
 
 from ganexport.benchmark.rounds import interleaved, ratios
 from ganexport.parity import FLOORS, bound_for, measure
@@ -37,7 +37,7 @@ from ganexport.tables import size_text
 from ganruntime.bundle import Bundle, Variant, Verdict, read_bundle
 from ganruntime.choice import installed
 from ganruntime.cores import usable_cores
-from ganruntime.errors import BackendError, GanError
+from ganruntime.errors import BackendError
 from ganruntime.files import write_atomically
 from ganruntime.sessions.base import Session, empty_outputs
 from ganruntime.sizes import varying_inputs
@@ -275,7 +275,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        exit_with(main())
-    except GanError as error:
-        raise SystemExit(f"error: {error}") from error
+    run(main)

@@ -1,15 +1,17 @@
-"""What the scripts here share: their options, and a result file with the environment and the neighbours in it."""
+"""What the scripts here share: their options, a result file with environment and neighbours, and how they end."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ganexport.benchmark.environment import environment, lines_from_environment
 from ganexport.benchmark.neighbours import NeighbourWatch
+from ganruntime.errors import GanError
 from ganruntime.files import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
@@ -72,8 +74,14 @@ def parser(description: str | None, rounds: int, seconds: float | None = None) -
     return options
 
 
-def exit_with(status: int) -> None:
-    sys.stdout.flush()
+def run(main: Callable[[], int]) -> NoReturn:
+    """Ends the script with what `main` returns: 0 where every limit holds, 1 where one does not; and with 2, and the
+    error on stderr, where nothing could be measured."""
+    try:
+        status = main()
+    except GanError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
     sys.exit(status)
 
 

@@ -16,19 +16,17 @@ extra `export`.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from report import Report, exit_with, parser
+from report import Report, parser, run
 
 from ganexport.benchmark.rounds import interleaved, ratios
 from ganexport.tables import table
 from ganruntime.bundle import Bundle, read_bundle
 from ganruntime.cores import usable_cores
-from ganruntime.errors import GanError
 from ganruntime.generator import Generator, candidates, load
 from ganruntime.images import uint8_from_output
 from ganruntime.sessions.onnxruntime import import_onnxruntime
@@ -132,8 +130,4 @@ def random_bundle(path: Path, size: int) -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        exit_with(main())
-    except GanError as error:
-        print(f"error: {error}", file=sys.stderr)
-        exit_with(1)
+    run(main)

@@ -3,7 +3,8 @@ without this project, in interleaved rounds, outputs checked first.
 
 Bundles are made by the commands that a user would give (`standard_cases`), and kept in runs/standard; --fresh makes
 them anew. Writes results/standard-NAME.json, .md and .png for each generator, and standard.json and standard.md with
-the aims. Exits with 1 where an aim is missed or a contender failed.
+the aims. Exits with 1 where an aim is missed or a contender failed, and with 2
+where nothing could be measured.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from peaks import measured_peaks
-from report import RESULTS
+from report import RESULTS, run
 from standard_cases import CASES, Case, contenders
 from standard_extras import extras_for
 from standard_summary import gigaflops, markdown_from_records, record_from_result, tuning_rows
@@ -36,7 +37,7 @@ from ganexport.benchmark.settings import Settings
 from ganexport.source import Source, generator_from_checkpoint
 from ganruntime.bundle import read_bundle
 from ganruntime.cores import usable_cores
-from ganruntime.errors import BackendError, DeviceError, GanError, InputError
+from ganruntime.errors import BackendError, DeviceError, InputError
 from ganruntime.files import write_atomically
 
 _ROOT = Path(__file__).parent.parent
@@ -45,21 +46,17 @@ _KEPT = _ROOT / "runs" / "standard"
 
 def main() -> int:
     options = _options()
-    try:
-        if options.redraw:
-            return redraw(options)
-        if options.gpu:
-            require_gpu()
-        usual = [name for name, case in CASES.items() if options.all or not case.only_named]
-        cases = [CASES[name] for name in options.generators or usual]
-        for case in cases:
-            prepare(case, fresh=options.fresh)
-        if options.prepare_only:
-            return 0
-        return measure(cases, options)
-    except GanError as error:
-        print(error, file=sys.stderr)
-        return 1
+    if options.redraw:
+        return redraw(options)
+    if options.gpu:
+        require_gpu()
+    usual = [name for name, case in CASES.items() if options.all or not case.only_named]
+    cases = [CASES[name] for name in options.generators or usual]
+    for case in cases:
+        prepare(case, fresh=options.fresh)
+    if options.prepare_only:
+        return 0
+    return measure(cases, options)
 
 
 def _options() -> argparse.Namespace:
@@ -223,4 +220,4 @@ def json_bytes(data: Any) -> bytes:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 from plain_loops import PLAIN_STEPS, Losses, Plain, RandomFeed
-from report import RESULTS, Report, exit_with, parser
+from report import RESULTS, Report, parser, run
 from training_agreement import CASES, NEVER, SEED, GivenFeed, agreement, fresh, plain_from, planned
 
 from ganexport.benchmark.environment import lines_from_environment
@@ -276,4 +276,4 @@ def markdown(found: dict[str, Any], names: list[str], chosen: Any, report: Repor
 
 
 if __name__ == "__main__":
-    exit_with(main())
+    run(main)

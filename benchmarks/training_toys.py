@@ -24,7 +24,6 @@ import argparse
 import itertools
 import json
 import math
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -33,9 +32,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from report import RESULTS, Report, exit_with
+from report import RESULTS, Report, run
 
-from ganruntime.errors import GanError
 from ganruntime.files import write_atomically
 from ganruntime.noise import latents
 from gantrain.checkpoint import load_generator
@@ -255,8 +253,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        exit_with(main())
-    except GanError as error:
-        print(error, file=sys.stderr)
-        exit_with(2)
+    run(main)
