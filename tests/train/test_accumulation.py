@@ -30,6 +30,7 @@ STILL = {"generator_lr": 0.0, "discriminator_lr": 0.0, "batch": 12}
 # Every recipe as it is tested elsewhere, and what those settings leave out.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in RECIPES} | {
     "gradient penalty on packs, drift": ("toy", {"gradient_penalty": 10.0, "r1": 0.0, "r2": 0.0, "drift": 0.1}),
+    "labels by concatenation": ("cgan", {"conditioning": "concatenation", "mismatched": 0.0}),
     "relativistic under ADA": ("r3gan", {"shift": 2, "colour": 1.0, "mirror": True, "ada_target": 0.6}),
     "spectral normalisation": ("sngan", {"discriminator": "own", "discriminator_steps": 2}),
 }

@@ -27,6 +27,12 @@ DISCRIMINATORS: dict[str, dict[str, Any]] = {
     "stylegan2_discriminator": {**SMALL, "group": 0},
     "vit_discriminator": {**VIT, "spectral_norm": True},
 }
+JUDGES = {name: (name, settings) for name, settings in DISCRIMINATORS.items()} | {
+    "dcgan_discriminator by projection": (
+        "dcgan_discriminator",
+        {**DISCRIMINATORS["dcgan_discriminator"], "conditioning": "projection"},
+    )
+}
 
 
 def built(name: str, **settings: Any) -> nn.Module:
@@ -69,10 +75,10 @@ def test_a_pair_draws_and_judges_what_it_says(pair: str, size: int, channels: in
         assert parameter.grad.isfinite().all(), name
 
 
-@pytest.mark.parametrize("name", DISCRIMINATORS)
-def test_the_gradient_penalty_has_a_gradient(name: str) -> None:
+@pytest.mark.parametrize(("name", "settings"), JUDGES.values(), ids=list(JUDGES))
+def test_the_gradient_penalty_has_a_gradient(name: str, settings: dict[str, Any]) -> None:
     """∂/∂θ of |∇x D|², against finite differences along a random direction of the weights, in float64."""
-    network = built(name, size=16, channels=2, classes=CLASSES, **DISCRIMINATORS[name]).double().eval()
+    network = built(name, size=16, channels=2, classes=CLASSES, **settings).double().eval()
     images, label = torch.randn(3, 2, 16, 16, dtype=torch.float64), torch.tensor([0, 2, 1])
     weights = dict(network.named_parameters())
     direction = {name: torch.randn_like(p) for name, p in weights.items()}
@@ -94,9 +100,9 @@ def test_the_gradient_penalty_has_a_gradient(name: str) -> None:
     assert slope == pytest.approx(measured, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", DISCRIMINATORS)
-def test_each_image_is_judged_alone_and_by_its_label(name: str) -> None:
-    network = built(name, size=16, channels=1, classes=CLASSES, **DISCRIMINATORS[name]).eval()
+@pytest.mark.parametrize(("name", "settings"), JUDGES.values(), ids=list(JUDGES))
+def test_each_image_is_judged_alone_and_by_its_label(name: str, settings: dict[str, Any]) -> None:
+    network = built(name, size=16, channels=1, classes=CLASSES, **settings).eval()
     images, label = torch.randn(3, 1, 16, 16), torch.tensor([0, 2, 1])
     together = network(images, label)
     alone = torch.cat([network(image[None], one[None]) for image, one in zip(images, label, strict=True)])
@@ -209,6 +215,25 @@ def test_a_generator_of_vectors_can_see_frequencies_and_skip() -> None:
     )
 
 
+def test_signs_of_z_choose_places_and_the_rest_of_it_varies_what_is_drawn_there() -> None:
+    torch.manual_seed(7)
+    generator = built("vector_generator", z_size=9, widths=[8], frequencies=6, skip=3.0, signs=7).eval()
+    z = torch.randn(64, 9)
+    places = generator.places.places  # [2, 7]
+    assert torch.allclose(places @ places.T, torch.eye(2), atol=1e-5)
+    seen = generator.places(z)  # [64, 2 + 2]
+    assert torch.allclose(seen[:, :2], z[:, 2:].sign() @ places.T, atol=1e-6)
+    assert torch.allclose(seen[:, 2:], 0.2 * z[:, :2])
+    assert torch.allclose(generator(z), generator.layers(seen) + seen[:, :2] @ generator.skip.T, atol=1e-5)
+    # How large those components are is not seen: there is nothing between two places.
+    farther = torch.cat([z[:, :2], 5.0 * z[:, 2:]], dim=1)
+    assert torch.equal(generator(farther), generator(z))
+    assert len(torch.unique(generator.places(torch.randn(20_000, 9))[:, :2], dim=0)) == 2**7
+    assert "places.places" in dict(generator.named_buffers())  # drawn once, and kept
+    # Without frequencies and skip as well, and with more outputs.
+    assert built("vector_generator", z_size=5, outputs=3, widths=[8], signs=4).eval()(torch.randn(2, 5)).shape == (2, 3)
+
+
 def test_networks_of_vectors_see_and_draw_in_the_unit_of_the_data() -> None:
     torch.manual_seed(9)
     z, x = torch.randn(4, 2), torch.randn(6, 2)
@@ -248,7 +273,9 @@ def test_resnet_has_the_papers_networks_at_32_px() -> None:
         ("vector_discriminator", {"frequencies": 2.0}, "frequencies"),
         ("vector_generator", {"skip": -1}, "skip"),
         ("vector_generator", {"scale": 0}, "scale"),
+        ("vector_generator", {"z_size": 4, "signs": 4}, "signs"),  # one component at least is left
         ("vector_generator", {"frequencies": -1}, "frequencies"),
+        ("dcgan_discriminator", {"conditioning": "projected"}, "conditioning"),
         ("dcgan_generator", {"classes": "ab"}, "classes"),
         ("dcgan_generator", {"classes": ["a", "a"]}, "classes"),
         ("dcgan_generator", {"classes": ["a", 3]}, "classes"),

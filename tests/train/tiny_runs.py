@@ -68,7 +68,7 @@ _TINY_TOY = _TINY_VECTORS | {"generator_widths": "8,8", "discriminator_widths": 
 # recipe -> data and settings of its smallest training, with every part at work that the recipe has
 _SMALL = {key: value for key, value in TINY.items() if key != "discriminator_width"} | {"max_width": 8}
 TINY_RECIPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "cgan": ("digits", TINY),
+    "cgan": ("digits", TINY | {"conditioning": "projection", "mismatched": 0.4}),
     "dcgan": ("digits", TINY | {"shift": 2, "colour": 0.5, "cutout": 0.3, "ada_target": 0.6, "ada_images": 100.0}),
     "lsgan": ("digits", TINY),
     "mlp": ("digits", TINY_MLP),

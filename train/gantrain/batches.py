@@ -31,6 +31,7 @@ class Batches:
         self._seed, self._count, self._device = plan.record.seed, plan.settings.batch, plan.device
         self._mirror = isinstance(plan.settings, ImageSettings) and plan.settings.mirror
         self._latent, self._label = latent, plan.label
+        self._classes = 0 if plan.label is None else len(plan.data.classes[plan.label])
         self._latents: dict[str, Ahead] = {}
         # Not those that the user will generate with.
         self._latent_seed = stream_of(f"gantrain.loop latents of seed {self._seed}")
@@ -58,6 +59,15 @@ class Batches:
         if self._label is None:
             return real, ()
         return real, (torch.from_numpy(self._data.labels[self._label][places]).to(self._device),)
+
+    def mismatched(self, first: int, labels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """For the labels int64 [N] of positions `first` … wrong ones, each of the other classes as likely as the next.
+
+        Reed et al., "Generative Adversarial Text to Image Synthesis", 2016 (arXiv:1605.05396): GAN-CLS.
+        """
+        (label,) = labels
+        turns = torch.from_numpy(order.mismatches(self._seed, first, len(label), self._classes))
+        return ((label + turns.to(self._device)) % self._classes,)
 
     def latents(self, first: int, count: int, use: str = "") -> Tensor:
         """The latents of generated samples `first` … : float32 [count, *latent.shape]; others for each `use`."""

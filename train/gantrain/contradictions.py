@@ -48,14 +48,21 @@ def check_together(recipe: Recipe, s: TrainingSettings, data: ImageSource | Vect
             "ADA has nothing to augment with", got=f"ada_target={s.ada_target:g}", remedy="--set shift=4, or colour=1"
         )
     if not recipe.conditional:
-        if s.label:
-            raise InputError(f"recipe {recipe.name!r} takes no labels", got=f"label={s.label}")
+        if s.label or s.mismatched:
+            got = f"label={s.label}" if s.label else f"mismatched={s.mismatched:g}"
+            raise InputError(f"recipe {recipe.name!r} takes no labels", got=got)
     elif s.label not in data.classes and (s.label or len(data.classes) != 1):
         raise InputError(
             f"{data.name} has no such labels" if s.label else f"{data.name}: which labels?",
             got=repr(s.label) if s.label else None,
             expected=", ".join(data.classes) or "data with labels: digits, faces",
             remedy=f"--set label={next(iter(data.classes))}" if data.classes else "ganexport train dcgan needs none",
+        )
+    elif s.mismatched and len(data.classes[s.label or next(iter(data.classes))]) < 2:
+        raise InputError(
+            f"{data.name} has a single class, and no label is wrong",
+            got=f"mismatched={s.mismatched:g}",
+            expected="mismatched=0",
         )
 
 

@@ -44,8 +44,8 @@ Labels = tuple[Tensor, ...]
 class Judged:
     """What came of a discriminator step.
 
-    loss: the objective's, without penalties, []. logits: of the whole batch, of real and of generated samples,
-    [2, batch / pack]. real, fake: samples of this process's last part, [N, C, H, W] or [N, length].
+    loss: the objective's, mismatched labels included, without penalties, []. logits: of the whole batch, of real and of
+    generated samples, [2, batch / pack]. real, fake: samples of this process's last part, [N, C, H, W] or [N, length].
     """
 
     loss: Tensor
@@ -109,6 +109,8 @@ class Steps:
                 real_logits = self._judged(shown_real, labels, exact=r1)
                 fake_logits = self._judged(shown_fake, labels, exact=r2)
             loss = self._objective.discriminator_loss(real_logits, fake_logits, s.real_label)
+            if s.mismatched:
+                loss = torch.lerp(loss, self._mismatch_loss(at, shown_real, labels, real_logits), s.mismatched)
             paid = loss
             if s.drift:
                 paid = paid + s.drift * drift_penalty(real_logits)
@@ -214,6 +216,11 @@ class Steps:
             scaler.unscale_(optimiser)
             scaler.step(optimiser)  # left out where a gradient has overflowed
             scaler.update()
+
+    def _mismatch_loss(self, at: int, real: Tensor, labels: Labels, real_logits: Tensor) -> Tensor:
+        """The objective's loss where real samples under wrong labels stand for the generated ones."""
+        logits = self._judged(real.detach(), self._batches.mismatched(at, labels))
+        return self._objective.discriminator_loss(real_logits, logits, self._settings.real_label)
 
     def _slope_penalty(self, first: int, offset: int, real: Tensor, fake: Tensor, labels: Labels) -> Tensor:
         # One u a pack, counted from the batch's position.

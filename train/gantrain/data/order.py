@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ganruntime.noise import stream_of
 
 _ORDER, _MIRROR = stream_of("gantrain.data.order"), stream_of("gantrain.data.mirror")
+_MISMATCH = stream_of("gantrain.data.mismatch")
 
 
 def indices(seed: int, first: int, count: int, size: int) -> NDArray[np.int64]:
@@ -32,6 +33,13 @@ def mirrored(seed: int, first: int, count: int) -> NDArray[np.bool_]:
     # A position takes one block of four words, of which the first bit serves: any range is reached directly.
     words = _bits(seed, _MIRROR, first).random_raw(4 * count)[::4]
     return (words >> np.uint64(63)).astype(bool)
+
+
+def mismatches(seed: int, first: int, count: int, classes: int) -> NDArray[np.int64]:
+    """How far on from its own class, of `classes`, the image at each position is to be mislabelled: int64 [count], each
+    from 1 to classes - 1 as likely (to within 2⁻³²)."""
+    words = _bits(seed, _MISMATCH, first).random_raw(4 * count)[::4]  # as in `mirrored`
+    return (1 + (words >> np.uint64(32)) * np.uint64(classes - 1) // np.uint64(1 << 32)).astype(np.int64)
 
 
 @lru_cache(maxsize=4)

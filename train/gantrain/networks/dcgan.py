@@ -4,9 +4,9 @@ Adversarial Networks", 2015 (arXiv:1511.06434).
 For any power of two from 16 to 128 pixels. `width` is the number of feature planes at half the image's size; each
 halving of the resolution doubles it, up to `max_width`. width 64, max_width 512 and size 64 are the paper's network.
 
-With `classes` both networks are conditional by concatenation: a label's one-hot vector joins z, and one plane a class,
-of ones or of zeros, joins the image (Mirza and Osindero, "Conditional Generative Adversarial Nets", 2014,
-arXiv:1411.1784; the other form, projection, is in `resnet`).
+With `classes` both networks are conditional. A label's one-hot vector joins z, and in the discriminator one plane a
+class, of ones or of zeros, joins the image (Mirza and Osindero, "Conditional Generative Adversarial Nets", 2014,
+arXiv:1411.1784); or its features are projected onto a learned vector of the label, as in `resnet`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,18 @@ from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 from ganruntime.errors import InputError
 from ganruntime.spec import TensorSpec
 from gantrain.networks import checked_integer
-from gantrain.networks.checks import checked_classes, checked_flag, latent_and_label, require_label, square_image
+from gantrain.networks.checks import (
+    checked_choice,
+    checked_classes,
+    checked_flag,
+    latent_and_label,
+    require_label,
+    square_image,
+)
 from gantrain.networks.conditional import one_hot, one_hot_planes
 
 SIZES = (16, 32, 64, 128)
+CONDITIONINGS = ("concatenation", "projection")
 LEAK = 0.2
 INITIAL_STD = 0.02  # the paper's section 4: weights from N(0, 0.02²)
 
@@ -91,7 +99,12 @@ class DcganDiscriminator(nn.Module):
 
     Args:
         batch_norm: batch normalisation after every convolution but the first and the last, as in the paper.
-        spectral_norm: spectral normalisation of every convolution (Miyato et al., 2018, arXiv:1802.05957).
+        spectral_norm: spectral normalisation of every convolution and of the projection (Miyato et al., 2018,
+            arXiv:1802.05957).
+        conditioning: `concatenation`, or `projection` (Miyato and Koyama, "cGANs with Projection Discriminator", 2018,
+            arXiv:1802.05637): the inner product of the last features with a learned vector of the label is added to
+            the logit. The paper sums the features over all places before; here each place keeps its own, since where
+            a thing is tells a class as well.
 
     Raises:
         InputError: a setting is out of range.
@@ -106,6 +119,7 @@ class DcganDiscriminator(nn.Module):
         batch_norm: bool = True,
         spectral_norm: bool = False,
         classes: Sequence[str] = (),
+        conditioning: str = "concatenation",
     ) -> None:
         super().__init__()
         size = _checked_size(size)
@@ -113,7 +127,8 @@ class DcganDiscriminator(nn.Module):
         batch_norm = checked_flag("batch_norm", batch_norm)
         self.classes = checked_classes(classes)
         widths = _widths(size, width, max_width)  # from size / 2 to 4 px
-        planes = channels + len(self.classes)
+        self.projects = checked_choice("conditioning", conditioning, CONDITIONINGS) == "projection"
+        planes = channels if self.projects else channels + len(self.classes)
         layers: list[nn.Module] = [nn.Conv2d(planes, widths[0], 4, stride=2, padding=1), nn.LeakyReLU(LEAK)]
         for fan_in, fan_out in itertools.pairwise(widths):
             layers.append(nn.Conv2d(fan_in, fan_out, 4, stride=2, padding=1, bias=not batch_norm))
@@ -122,17 +137,24 @@ class DcganDiscriminator(nn.Module):
             layers.append(nn.LeakyReLU(LEAK))
         layers += [nn.Conv2d(widths[-1], 1, 4), nn.Flatten(0)]
         self.layers = nn.Sequential(*layers)
+        if self.projects and self.classes:
+            self.projection = nn.Embedding(len(self.classes), widths[-1] * 16)
         _initialise(self)
         if checked_flag("spectral_norm", spectral_norm):
-            for layer in self.layers:
-                if isinstance(layer, nn.Conv2d):
+            for layer in list(self.modules()):
+                if isinstance(layer, (nn.Conv2d, nn.Embedding)):
                     with_spectral_norm(layer)
 
     def forward(self, images: Tensor, label: Tensor | None = None) -> Tensor:
         require_label(label, self.classes)
+        logits: Tensor
+        if label is not None and self.projects:
+            features = self.layers[:-2](images)  # [N, C, 4, 4]
+            logits = self.layers[-2:](features) + (self.projection(label) * features.flatten(1)).sum(1)
+            return logits
         if label is not None:
             images = torch.cat([images, one_hot_planes(label, len(self.classes), images)], dim=1)
-        logits: Tensor = self.layers(images)  # [N]
+        logits = self.layers(images)  # [N]
         return logits
 
 
@@ -154,9 +176,9 @@ def _widths(size: int, width: int, max_width: int) -> list[int]:
 
 def _initialise(network: nn.Module) -> None:
     for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)):
             nn.init.normal_(module.weight, 0.0, INITIAL_STD)
-            if module.bias is not None:
+            if not isinstance(module, nn.Embedding) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, INITIAL_STD)

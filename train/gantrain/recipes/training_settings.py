@@ -29,6 +29,9 @@ class TrainingSettings(Settings):
     real_label: float = setting(
         1.0, "target of the discriminator for real images; 0.9 is one-sided label smoothing", least=0.5, most=1.0
     )
+    mismatched: float = setting(
+        0.0, "share of real samples with wrong labels in what D is to call generated: GAN-CLS", least=0.0, most=0.9
+    )
     optimiser: str = setting("adam", "of both networks; RMSprop has no betas", choices=("adam", "rmsprop"))
     generator_lr: float = setting(2e-4, "the generator's learning rate", least=0.0)
     discriminator_lr: float = setting(2e-4, "the discriminator's learning rate", least=0.0)
