@@ -6,22 +6,21 @@ freedom left, and a flag. Which profiles it has, `ganexport.tensorrt.profiles` s
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from ganexport.tensorrt.build_failure import NodeError, error_from_build, error_from_parser
+from ganexport.tensorrt.build_failure import error_from_build
+from ganexport.tensorrt.interruptible import run_interruptibly
 from ganexport.tensorrt.options import BuildOptions
+from ganexport.tensorrt.parsed_network import network_from_onnx, require_spec
 from ganexport.tensorrt.profiles import Profile
 from ganexport.tensorrt.progress import OnProgress, PhaseTree, monitor_from_phases
 from ganexport.tensorrt.timing_cache import TimingCacheFile, TimingCacheKey, check_timing_cache_path
-from ganruntime.errors import DeviceError, EngineError, GanError, InputError
+from ganruntime.errors import DeviceError, EngineError, InputError
 from ganruntime.sessions.cuda import Gpu, gpu_from_index, use_gpu
 from ganruntime.sessions.tensorrt_library import (
     captured_messages,
-    dtype_from_tensorrt,
     require_tensorrt,
     shared_logger,
 )
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
 
 # Our names -> members of trt.HardwareCompatibilityLevel.
 HARDWARE_LEVELS = {"none": "NONE", "ampere+": "AMPERE_PLUS", "same-cc": "SAME_COMPUTE_CAPABILITY"}
-
-T = TypeVar("T")
-_WAIT_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,7 @@ def engine_from_onnx(
             plan = _plan_from_onnx(model, spec, options, version, bundle, phases, cache, cached)
         return plan, messages.warnings
 
-    plan, warnings = _interruptibly(build, phases.cancel)
+    plan, warnings = run_interruptibly(build, phases.cancel)
     return BuiltEngine(
         plan=plan,
         options=options,
@@ -152,8 +148,8 @@ def _plan_from_onnx(
             builder = trt.Builder(shared_logger())
         except TypeError as error:  # pybind11: "factory function returned nullptr"
             raise error_from_build([*messages.errors, str(error)], messages.warnings, options, bundle) from error
-        network = _network_from_onnx(builder, model, version, bundle)
-        _check_network(network, spec)
+        network = network_from_onnx(builder, model, version, bundle)
+        require_spec(network, spec)
         config = builder.create_builder_config()
         _configure(config, builder, spec, options)
         # Both are kept in locals until the build has ended: TensorRT holds bare pointers to them.
@@ -192,67 +188,6 @@ def _write_timings(
         cache.write(bytes(memoryview(timings.serialize())))
 
 
-def _network_from_onnx(builder: trt.Builder, model: bytes, version: str, bundle: str) -> trt.INetworkDefinition:
-    import tensorrt as trt
-
-    # On 11 the flag is deprecated, still there, and without effect: every network is strongly typed.
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    with captured_messages() as messages:
-        parser = trt.OnnxParser(network, shared_logger())
-        # Parsed from memory and without a path, so that external data cannot be read from anywhere.
-        if not parser.parse(model):
-            nodes = [_node_error(parser.get_error(i)) for i in range(parser.num_errors)]
-            raise error_from_parser(nodes, messages.errors, version, bundle)
-    return network
-
-
-def _node_error(error: trt.ParserError) -> NodeError:
-    return NodeError(
-        index=error.node(),
-        name=error.node_name(),
-        operator=error.node_operator(),
-        code=error.code().name,
-        description=" ".join(error.desc().split()),
-    )
-
-
-def _check_network(network: trt.INetworkDefinition, spec: GeneratorSpec) -> None:
-    """Holds what TensorRT parsed against the spec: names, dtypes, shapes, and a batch that is free."""
-    parsed_inputs = [network.get_input(i) for i in range(network.num_inputs)]
-    parsed_outputs = [network.get_output(i) for i in range(network.num_outputs)]
-    for side, parsed, wanted in (("input", parsed_inputs, spec.inputs), ("output", parsed_outputs, spec.outputs)):
-        found = {t.name: t for t in parsed}
-        if set(found) != {w.name for w in wanted}:
-            raise EngineError(
-                f"the graph's {side}s are not those of the spec", got=sorted(found), expected=[w.name for w in wanted]
-            )
-        for want in wanted:
-            tensor = found[want.name]
-            dtype = dtype_from_tensorrt(tensor.dtype)
-            if dtype != want.dtype:
-                raise EngineError(
-                    f"{side} {want.name!r} has another dtype in the graph", got=dtype, expected=want.dtype
-                )
-            shape = tuple(tensor.shape)  # [N, …], -1 where it is free
-            if shape[:1] != (-1,):
-                raise EngineError(
-                    f"{side} {want.name!r} has a fixed batch in the graph",
-                    got=list(shape),
-                    expected=[-1, *want.shape],
-                    remedy="export again: ganexport to-onnx makes the batch dynamic",
-                )
-            # TensorRT may not know an output's size before the profile does; -1 is then no contradiction. Where the
-            # spec says that a side varies it must be free: a fixed one would take no other size.
-            if len(shape) != 1 + len(want.shape) or any(
-                s != -1 if w is None else s not in (-1, w) for s, w in zip(shape[1:], want.shape, strict=True)
-            ):
-                raise EngineError(
-                    f"{side} {want.name!r} has another shape in the graph",
-                    got=list(shape),
-                    expected=[-1, *(-1 if d is None else d for d in want.shape)],
-                )
-
-
 def _configure(config: trt.IBuilderConfig, builder: trt.Builder, spec: GeneratorSpec, options: BuildOptions) -> None:
     import tensorrt as trt
 
@@ -288,41 +223,3 @@ def _configure(config: trt.IBuilderConfig, builder: trt.Builder, spec: Generator
             shapes.set_shape(name, minimum, optimum, maximum)
         if config.add_optimization_profile(shapes) != index:
             raise EngineError("TensorRT does not take a profile", got=str(profile))
-
-
-def _interruptibly(work: Callable[[], T], cancel: Callable[[], None]) -> T:
-    """Runs `work` in a thread of its own, so that Ctrl-C reaches Python while TensorRT's C++ is busy.
-
-    The first Ctrl-C asks the build to stop at its next step and waits for that; a second one does not wait.
-    """
-    results: list[T] = []
-    errors: list[BaseException] = []
-    # Waited for instead of Thread.join, which in Python 3.11 takes an interrupted thread for one that has ended.
-    finished = threading.Event()
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:  # carried to the caller's thread, KeyboardInterrupt too
-            errors.append(error)
-        finally:
-            finished.set()
-
-    thread = threading.Thread(target=run, name="ganexport-tensorrt-build", daemon=True)
-    try:
-        thread.start()
-        while not finished.wait(_WAIT_S):
-            pass
-    except KeyboardInterrupt:
-        cancel()
-        # Without an identity after that time it was interrupted before it began.
-        while not finished.wait(_WAIT_S) and thread.ident is not None:
-            pass
-        raise
-    if errors:
-        if isinstance(errors[0], (GanError, KeyboardInterrupt)):
-            raise errors[0]
-        raise EngineError(
-            "TensorRT failed while it built the engine", got=f"{type(errors[0]).__name__}: {errors[0]}"
-        ) from errors[0]
-    return results[0]
