@@ -20,6 +20,7 @@ from ganruntime.bundle import Bundle, read_bundle
 from ganruntime.choice import BACKENDS, candidates, choose, opened_session
 from ganruntime.drawn_rows import DrawnRows
 from ganruntime.errors import GanError, InputError
+from ganruntime.graph_outputs import GraphOutputs
 from ganruntime.heads import bundle_with_output
 from ganruntime.piece_runner import PieceRunner
 from ganruntime.requests import (
@@ -30,9 +31,9 @@ from ganruntime.requests import (
     require_count,
     rows_of_pieces,
 )
-from ganruntime.rows import Rows, given_rows, require_all
-from ganruntime.sessions.base import Arrays, Session, empty_outputs
-from ganruntime.sizes import Size, size_of, spec_at
+from ganruntime.rows import Rows, given_rows
+from ganruntime.sessions.base import Arrays, Session
+from ganruntime.sizes import Size, size_of
 from ganruntime.spec import GeneratorSpec
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Generator:
             self._why["tuning"] = dict(tuning)
         self._runner = PieceRunner(session)
         self._drawn = DrawnRows(session.spec)
+        self._outputs = GraphOutputs(session, self._runner)
         self._batchers: weakref.WeakSet[Batcher] = weakref.WeakSet()
 
     @property
@@ -272,21 +274,7 @@ class Generator:
         Returns:
             {name: [n, *shape]} for every output.
         """
-        counts = {name: np.shape(array)[0] if np.ndim(array) else 0 for name, array in inputs.items()}
-        n = next(iter(counts.values()), 0)
-        rows = given_rows(self.spec, n, None, None, inputs)
-        require_all(self.spec, rows)
-        size = size_of(self.spec, rows)
-        results: dict[str, NDArray[Any]] = empty_outputs(spec_at(self.spec, size), n)
-        self._runner.require_own_process()
-        pieces = pieces_of(n, self._session.buckets)
-
-        def put(piece: Piece, outputs: Arrays) -> None:
-            for name, array in outputs.items():
-                results[name][piece.start : piece.start + piece.rows] = array[: piece.rows]
-
-        self._runner.run(((piece, _cut(rows, piece)) for piece in pieces), size, put)
-        return results
+        return self._outputs.of(inputs)
 
     def batcher(self, *, max_delay_ms: float = 2.0, max_queue_images: int = 1024) -> Batcher:
         """A batcher over this generator, for services: many small requests from any thread, run in full batches.
@@ -330,7 +318,3 @@ class Generator:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _cut(rows: Rows, piece: Piece) -> Rows:
-    return {name: array[piece.start : piece.start + piece.rows] for name, array in rows.items()}

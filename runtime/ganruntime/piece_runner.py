@@ -20,6 +20,18 @@ from ganruntime.sessions.base import Arrays, Session
 from ganruntime.sizes import Size, spec_at
 from ganruntime.workspaces import Workspaces
 
+# Another object in every process that is forked. It stands for the process's number, which is a system call away.
+_process = object()
+
+
+def _note_fork() -> None:
+    global _process
+    _process = object()
+
+
+if hasattr(os, "register_at_fork"):  # where there are forks
+    os.register_at_fork(after_in_child=_note_fork)
+
 
 class PieceRunner:
     """Runs pieces on a session, for any thread.
@@ -33,6 +45,7 @@ class PieceRunner:
         self.lock = threading.Lock()
         self.workspaces = Workspaces(session)
         self._session = session
+        self._process = _process
         self._pid = os.getpid()
 
     def run(
@@ -69,12 +82,12 @@ class PieceRunner:
 
     @property
     def is_in_own_process(self) -> bool:
-        return os.getpid() == self._pid
+        return self._process is _process
 
     def require_own_process(self) -> None:
         """Raises `BackendError` after a fork: a child has the memory of a backend's thread pool and none of its
         threads, and would hang."""
-        if not self.is_in_own_process:
+        if self._process is not _process:
             raise BackendError(
                 "the generator was loaded in another process",
                 got=f"process {os.getpid()}",

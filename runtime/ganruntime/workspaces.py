@@ -26,6 +26,8 @@ class Workspace:
 
     Attributes:
         outputs: {name: [bucket, *shape]}, filled by `run`.
+        kept: (name, [bucket, *shape]) of each input, where they are small: what `run` copies its rows into.
+        run_kept: runs what is in `kept` now; None where nothing is kept.
     """
 
     def __init__(self, session: Session, bucket: int, size: Size | None) -> None:
@@ -33,11 +35,11 @@ class Workspace:
         self.outputs: Rows = empty_outputs(spec, bucket)
         self._session = session
         self._bucket = bucket
-        self._kept: list[tuple[str, NDArray[np.generic]]] = []
-        self._prepared: Callable[[], None] | None = None
+        self.kept: list[tuple[str, NDArray[np.generic]]] = []
+        self.run_kept: Callable[[], None] | None = None
         if _is_small(spec, bucket):
-            self._kept = [(t.name, np.empty((bucket, *fixed_shape(t)), t.dtype)) for t in spec.inputs]
-            self._prepared = session.prepared(dict(self._kept), self.outputs)
+            self.kept = [(t.name, np.empty((bucket, *fixed_shape(t)), t.dtype)) for t in spec.inputs]
+            self.run_kept = session.prepared(dict(self.kept), self.outputs)
 
     def run(self, rows: Rows) -> Rows:
         """Runs rows {input: [n, *shape]} in the inputs' dtypes, 0 < n <= bucket, padded to the bucket.
@@ -45,12 +47,12 @@ class Workspace:
         Returns:
             {output: [bucket, *shape]}, which hold until the next run.
         """
-        if self._prepared is None:
+        if self.run_kept is None:
             self._session.run(self.padded(rows), self.outputs)
             return self.outputs
-        for name, kept in self._kept:
+        for name, kept in self.kept:
             fill_padded(kept, rows[name])
-        self._prepared()
+        self.run_kept()
         return self.outputs
 
     def padded(self, rows: Rows) -> Rows:
