@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from ganexport.benchmark.rounds import Spread, Timing, interleaved, percentile, ratios
+from ganexport.benchmark.rounds import Spread, Timing, interleaved, percentile, ratios, settle
 
 
 class FakeClock:
@@ -120,3 +120,45 @@ def test_ratios_are_taken_within_rounds() -> None:
 )
 def test_percentiles_are_nearest_ranks(percent: float, expected: float) -> None:
     assert percentile([float(v) for v in range(100, 0, -1)], percent) == expected
+
+
+class Threads:
+    """Stands for `time`: other threads take a share of each nap until they stop."""
+
+    def __init__(self, stop_s: float, share: float = 1.0) -> None:
+        self.now = self.taken = 0.0
+        self.stop_s, self.share = stop_s, share
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def process_time(self) -> float:
+        return self.taken
+
+    def sleep(self, seconds: float) -> None:
+        self.taken += self.share * max(0.0, min(seconds, self.stop_s - self.now))
+        self.now += seconds
+
+
+@pytest.mark.parametrize(("stop_s", "share", "waited_s"), [(0.0, 1.0, 0.003), (0.04, 1.0, 0.045), (0.04, 0.5, 0.042)])
+def test_a_wait_ends_when_the_threads_sleep(
+    monkeypatch: pytest.MonkeyPatch, stop_s: float, share: float, waited_s: float
+) -> None:
+    threads = Threads(stop_s, share)
+    monkeypatch.setattr("ganexport.benchmark.rounds.time", threads)
+    settle()
+    assert threads.now == pytest.approx(waited_s)
+
+
+def test_threads_that_never_sleep_are_waited_for_no_longer_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = Threads(1e9)
+    monkeypatch.setattr("ganexport.benchmark.rounds.time", threads)
+    settle(0.1)
+    assert threads.now == pytest.approx(0.1, abs=0.003)
+
+
+def test_the_wait_comes_before_each_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock()
+    monkeypatch.setattr("ganexport.benchmark.rounds.settle", lambda: clock.log.append(("wait", 0)))
+    interleaved({n: clock.contender(n, 1.0) for n in "ab"}, rounds=2, slice_seconds=2.0, clock=clock)
+    assert order_of(clock.log) == [*"ab", *["wait", "a", "wait", "b"], *["wait", "b", "wait", "a"]]

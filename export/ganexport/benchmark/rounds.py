@@ -18,6 +18,9 @@ Call = Callable[[int], object]
 Progress = Callable[[int], None]
 Clock = Callable[[], float]
 
+_LONGEST_SPIN_S = 0.3
+_NAP_S, _IDLE_SHARE = 0.003, 0.3  # a thread that spins takes all of a nap, or half of it beside a busy neighbour
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -75,8 +78,8 @@ def interleaved(
 ) -> dict[str, Timing]:
     """Times contenders in turns: A B C, B C A, C A B, …
 
-    A slice begins with one call that does not count: it wakes this contender's threads, and gives those of the one
-    before time to stop spinning. Python's garbage collector runs between slices, not in them.
+    A slice begins when the threads of the contender before have stopped spinning (`settle`), with one call that does
+    not count: it wakes this contender's threads. Python's garbage collector runs between slices, not in them.
 
     Args:
         contenders: name -> a function of the call's number, which counts up and chooses the input.
@@ -137,11 +140,26 @@ def _noting(name: str, failures: dict[str, Exception] | None) -> Iterator[None]:
         failures[name] = error
 
 
+def settle(limit_s: float = _LONGEST_SPIN_S) -> None:
+    """Returns when no other thread of this process computes any more, or after the limit.
+
+    ONNX Runtime's threads spin for 40 ms after their last run, in case there is another. Meanwhile whoever comes next
+    has a core less: of a network that takes 0.1 ms, on two cores, 40 ms are a third of a slice at half the speed.
+    """
+    end = time.perf_counter() + limit_s
+    while time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(_NAP_S)
+        if time.process_time() - before < _IDLE_SHARE * _NAP_S:
+            return
+
+
 def _slice(call: Call, first: int, slice_seconds: float, least_calls: int, clock: Clock) -> list[float]:
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()
     try:
+        settle()
         call(first)
         number, calls = first, []
         end = clock() + slice_seconds
