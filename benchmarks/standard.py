@@ -50,10 +50,12 @@ def main() -> int:
         return redraw(options)
     if options.gpu:
         require_gpu()
-    usual = [name for name, case in CASES.items() if options.all or not case.only_named]
+    usual = [name for name, case in CASES.items() if options.all or not case.is_slow]
     cases = [CASES[name] for name in options.generators or usual]
     for case in cases:
         prepare(case, fresh=options.fresh)
+        if options.tune:
+            tune(case)
     if options.prepare_only:
         return 0
     return measure(cases, options)
@@ -65,6 +67,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--gpu", action="store_true", help="measure on the first GPU, with CUDA")
     parser.add_argument("--all", action="store_true", help="also those that are only measured when they are named")
     parser.add_argument("--fresh", action="store_true", help="make the bundles anew")
+    parser.add_argument(
+        "--tune",
+        action="store_true",
+        help="tune the bundles once more, for the machine as it is now; proves nothing anew",
+    )
     parser.add_argument("--prepare-only", action="store_true", help="make the bundles, and measure nothing")
     parser.add_argument(
         "--redraw", action="store_true", help="make pages and pictures anew of the results that are there, and no more"
@@ -113,18 +120,35 @@ def prepare(case: Case, *, fresh: bool = False) -> None:
     if case.make is not None:
         spec = case.make()[1]
         write_atomically(folder / f"{case.name}.json", json.dumps(spec.to_json(), indent=2).encode())
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     for number, command in enumerate(commands[given:], given + 1):
-        start = time.perf_counter()
-        print(f"$ ganexport {shlex.join(command)}", flush=True)
-        found = subprocess.run([sys.executable, "-m", "ganexport", *command], env=environment, check=False)
-        if found.returncode:
-            raise BackendError(
-                f"{case.name}: a command that makes its bundle failed",
-                got=f"exit code {found.returncode} of ganexport {shlex.join(command)}",
-            )
-        print(f"  {time.perf_counter() - start:.0f} s", flush=True)
+        run_command(case, command)
         write_atomically(record, json.dumps(commands[:number]).encode())
+
+
+def tune(case: Case) -> None:
+    """Gives the command that tunes a case's bundle once more: what it picks is of the machine as it was then.
+
+    Raises:
+        InputError: this one is not tuned.
+        BackendError: the command failed.
+    """
+    if case.is_slow:
+        raise InputError(f"{case.name} is not tuned", remedy="leave --tune out")
+    run_command(case, case.tuning(folder_of(case)))
+
+
+def run_command(case: Case, command: list[str]) -> None:
+    """Runs a command of `ganexport`. Raises `BackendError` where it fails."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    start = time.perf_counter()
+    print(f"$ ganexport {shlex.join(command)}", flush=True)
+    found = subprocess.run([sys.executable, "-m", "ganexport", *command], env=environment, check=False)
+    if found.returncode:
+        raise BackendError(
+            f"{case.name}: a command that makes its bundle failed",
+            got=f"exit code {found.returncode} of ganexport {shlex.join(command)}",
+        )
+    print(f"  {time.perf_counter() - start:.0f} s", flush=True)
 
 
 def source_of(case: Case) -> tuple[Source, Path | str]:

@@ -41,7 +41,12 @@ class Case:
         bundle gets the variant to uint8 as well, which has to be proven too.
     batches, seconds, rounds, queries, pool_images: as in `ganexport.benchmark.settings`.
     begins_with_pixel: whether its first layer is a ConvTranspose over one pixel, which the default passes change.
-    only_named: whether it takes so long that it is left out unless it is asked for.
+    is_slow: whether it takes so long that it is left out unless it is asked for. Then nothing is tuned, and only who
+        may be the fastest is measured: neither channels-last nor autocast, nor plain int8, which misses the floor in
+        the smaller networks; ours with `streams` alone.
+    rungs, later_rungs: what ours is measured in; the latter by a command of their own, so that int8 is not searched
+        for again where a bundle is from before them.
+    streams: of OpenVINO, with each of which ours is measured.
     scaled: makes the network with StyleGAN2's modulation in the scaled form, for torch.compile.
     """
 
@@ -55,11 +60,13 @@ class Case:
     calibration: int | None = None
     proof_batches: tuple[int, ...] | None = None
     pixels: bool = True
-    only_named: bool = False
+    is_slow: bool = False
+    streams: tuple[int, ...] = (1, 2)
     begins_with_pixel: bool = True
     queries: int = 100
     pool_images: int = 256
     rungs: tuple[str, ...] = ("fp32-cpu", "bf16", "int8")
+    later_rungs: tuple[str, ...] = ()
     aims: tuple[Aim, ...] = ()
     scaled: Callable[[], nn.Module] | None = None
 
@@ -80,11 +87,23 @@ class Case:
         latents = ["--latents", str(self.latents), *proven_in]
         if self.calibration is not None:
             latents += ["--calibration-latents", str(self.calibration)]
-        made.append(["precision", bundle, *self.rungs, *latents])
+        made += [["precision", bundle, *rungs, *latents] for rungs in (self.rungs, self.later_rungs) if rungs]
         made.append(["verify", bundle, "--backend", "openvino", *proven_in])
+        return made if self.is_slow else [*made, self.tuning(folder)]
+
+    def tuning(self, folder: Path) -> list[str]:
+        """The last of the commands, which is of this machine as it is now."""
         batches = ",".join(map(str, sorted({1, *self.batches})))
-        made.append(["tune", bundle, "--floor", f"psnr={FLOOR_PSNR_DB}", "--batch", batches, "--seconds", "30"])
-        return made
+        return [
+            "tune",
+            str(self.bundle(folder)),
+            "--floor",
+            f"psnr={FLOOR_PSNR_DB}",
+            "--batch",
+            batches,
+            "--seconds",
+            "30",
+        ]
 
     def bundle(self, folder: Path) -> Path:
         return folder / f"{self.demo or self.name}.gan"
@@ -150,6 +169,7 @@ CASES = {
             begins_with_pixel=False,
             queries=12,
             pool_images=16,
+            later_rungs=("bf16-cpu",),
             aims=(Aim(8, "fp32", 5.0), Aim(8, "int8", 8.0)),
             scaled=lambda: _scaled(64, 8192),
         ),
@@ -163,12 +183,13 @@ CASES = {
             calibration=8,
             # A batch of 257 such images takes the reference a quarter of an hour, and 4 GB for a layer.
             proof_batches=(1, 3, 8),
-            only_named=True,
+            is_slow=True,
+            streams=(2,),
             pixels=False,
             begins_with_pixel=False,
             queries=4,
             pool_images=16,
-            rungs=("fp32-cpu",),
+            rungs=("fp32-cpu", "bf16", "bf16-cpu", "int8"),
             scaled=lambda: _scaled(256, 16384),
         ),
     )
@@ -181,8 +202,9 @@ def contenders(case: Case, gpu: bool) -> tuple[str, ...]:
         return ("channels-last", "bf16-autocast", "torch-compile", "onnxruntime:fp32", "ganruntime:fp32")
     # Where there is a scaled form, that is compiled, as an extra; compiling the grouped one too would take minutes.
     compiled = () if case.scaled else ("torch-compile",)
-    ours = [f"ganruntime:{rung}@openvino" for rung in case.rungs]
-    return (
-        *("channels-last", "bf16-autocast", *compiled),
-        *("ganruntime:fp32@onnxruntime", "ganruntime:fp32@openvino", *ours, *(f"{name}/2" for name in ours)),
-    )
+    rungs = (*case.rungs, *case.later_rungs)
+    ours = [f"ganruntime:{rung}@openvino" + ("" if n == 1 else f"/{n}") for n in case.streams for rung in rungs]
+    if case.is_slow:
+        return (*compiled, *ours)
+    plain = ("ganruntime:fp32@onnxruntime", "ganruntime:fp32@openvino")
+    return ("channels-last", "bf16-autocast", *compiled, *plain, *ours)

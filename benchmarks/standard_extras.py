@@ -36,14 +36,17 @@ def extras_for(case: Case, bundle: Bundle, threads: int) -> dict[str, Callable[[
         "plain ONNX Runtime": lambda: PlainOnnxRuntime(plain, plain.variant("fp32"), "cpu", threads),
         "plain OpenVINO": lambda: PlainOpenVino(plain, plain.variant("fp32"), "cpu", threads),
         "plain OpenVINO, bf16 hint": lambda: HintedOpenVino(plain, threads),
-        "plain OpenVINO, int8": lambda: QuantisedOpenVino(plain, threads),
-        "plain ONNX Runtime, int8": lambda: QuantisedOnnxRuntime(plain, threads),
     }
+    if not case.is_slow:
+        made["plain OpenVINO, int8"] = lambda: QuantisedOpenVino(plain, threads)
+        made["plain ONNX Runtime, int8"] = lambda: QuantisedOnnxRuntime(plain, threads)
     scaled = case.scaled
     if scaled is not None:
         made["torch.compile, scaled form"] = lambda: CompiledScaled(
             scaled(), bundle.spec, "cpu", threads, (*case.batches, 1)
         )
+    if case.is_slow:
+        return made
     require_untuned(bundle)
     for objective in OBJECTIVES:
         made[f"ganruntime, tuned for {objective}"] = lambda objective=objective: Tuned(bundle, case, objective)

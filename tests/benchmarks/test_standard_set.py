@@ -15,13 +15,13 @@ import torch
 from ganexport.benchmark.environment import environment
 from ganexport.benchmark.rounds import Spread
 from ganexport.source import Source
-from ganruntime.errors import BackendError, DeviceError
+from ganruntime.errors import BackendError, DeviceError, InputError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import standard
 from report import run
-from standard_cases import CASES, Aim
+from standard_cases import CASES, Aim, contenders
 from standard_summary import gigaflops, markdown_from_records, record_from_result
 from stylegan2 import StyleGAN2, stylegan2
 
@@ -118,10 +118,60 @@ def test_commands_make_the_bundle_that_is_measured() -> None:
     for case in CASES.values():
         folder = Path("kept") / case.name
         commands = case.commands(folder)
-        assert [c[0] for c in commands if c[0] not in ("demo",)][-3:] == ["precision", "verify", "tune"]
+        last = ["precision", "verify"] if case.is_slow else ["precision", "verify", "tune"]
+        assert [c[0] for c in commands][-len(last) :] == last
         made = [command for command in commands if str(case.plain(folder)) in command]
         assert made or case.demo
-        assert set(case.rungs) <= set(next(c for c in commands if c[0] == "precision"))
+        added = [word for command in commands if command[0] == "precision" for word in command]
+        assert {*case.rungs, *case.later_rungs} <= set(added)
+
+
+def test_a_slow_one_is_proven_as_it_says_and_measured_against_who_may_be_the_fastest() -> None:
+    (slow,) = [case for case in CASES.values() if case.is_slow]
+    for command in slow.commands(Path("kept")):
+        assert command[command.index("--batch") + 1] == "1,3,8"
+    names = contenders(slow, gpu=False)
+    assert not {"channels-last", "bf16-autocast"} & set(names)
+    assert names == tuple(f"ganruntime:{rung}@openvino/2" for rung in slow.rungs)
+    usual = contenders(CASES["stylegan2-64"], gpu=False)
+    assert {"channels-last", "ganruntime:fp32@onnxruntime", "ganruntime:int8@openvino/2"} <= set(usual)
+    assert len(usual) == len(set(usual)) == 4 + 2 * len(("fp32-cpu", "bf16", "bf16-cpu", "int8"))
+
+
+def test_tuning_once_more_gives_the_tuning_command_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[list[str]] = []
+    monkeypatch.setattr(standard, "run_command", lambda case, command: given.append(command))
+    standard.tune(CASES["dcgan-64"])
+    assert given == [CASES["dcgan-64"].commands(standard.folder_of(CASES["dcgan-64"]))[-1]]
+    assert given[0][0] == "tune"
+    with pytest.raises(InputError, match="stylegan2-256 is not tuned"):
+        standard.tune(CASES["stylegan2-256"])
+
+
+def test_a_command_that_fails_is_told_with_its_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(standard, "_KEPT", tmp_path)
+    monkeypatch.setattr(standard.subprocess, "run", lambda *given, **options: SimpleNamespace(returncode=3))
+    with pytest.raises(BackendError, match="a command that makes its bundle failed") as raised:
+        standard.prepare(CASES["digits"])
+    assert "exit code 3 of ganexport demo --data digits" in str(raised.value)
+    assert not (tmp_path / "digits" / "prepared.json").exists()
+
+
+def test_what_was_prepared_in_the_same_words_is_not_prepared_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[str] = []
+    monkeypatch.setattr(standard, "_KEPT", tmp_path)
+    monkeypatch.setattr(standard, "run_command", lambda case, command: given.append(command[0]))
+    case = CASES["digits"]
+    standard.prepare(case)
+    assert given == ["demo", "to-onnx", "precision", "verify", "tune"]
+    standard.prepare(case)
+    assert len(given) == 5
+    standard.prepare(replace(case, latents=7))  # other words from the third on
+    assert given[5:] == ["precision", "verify", "tune"]
+    standard.prepare(replace(case, latents=7), fresh=True)
+    assert given[8:] == ["demo", "to-onnx", "precision", "verify", "tune"]
 
 
 def test_without_a_gpu_nothing_is_measured_in_its_place(
