@@ -23,8 +23,8 @@ from gantrain.stop_signals import TrainingStopped
 
 RARELY: dict[str, Any] = {"log_every": 5, "metrics_every": 0, "sample_every": 10**6, "checkpoint_every": 10**6}
 TOY = RARELY | {
-    "z_size": 4, "batch": 16, "generator_widths": "16,16", "discriminator_widths": "16,16", "maxout": 1,
-    "sample_images": 16, "r1": 0.0, "r2": 0.0, "decay_end": 0, "decay_start": 0,
+    "z_size": 4, "generator_signs": 0, "batch": 16, "generator_widths": "16,16", "discriminator_widths": "16,16",
+    "maxout": 1, "sample_images": 16, "r1": 0.0, "r2": 0.0, "decay_end": 0, "decay_start": 0,
 }  # fmt: skip
 MLP = RARELY | {
     "size": 8, "images": 200, "batch": 16, "z_size": 6, "generator_widths": "16,32", "discriminator_widths": "32",

@@ -20,7 +20,7 @@ CLASSES = ["cat", "dog", "owl"]
 SMALL = {"z_size": 5, "size": 8, "channels": 2, "width": 2, "max_width": 6}
 BATCHES = (1, 2, 3, 7, 257)
 GENERATORS = {
-    "vector_generator": {"widths": [7, 6], "frequencies": 3, "skip": 2.0, "scale": 3.0},
+    "vector_generator": {"z_size": 6, "signs": 4, "widths": [7, 6], "frequencies": 3, "skip": 2.0, "scale": 3.0},
     "dcgan_generator": {**SMALL, "size": 16, "classes": CLASSES},
     "resnet_generator": {**SMALL, "classes": CLASSES},
     "r3gan_generator": {**SMALL, "cardinality": 2, "classes": CLASSES},

@@ -162,6 +162,7 @@ def test_r1_at_the_first_step_is_what_the_formula_says(tmp_path: Path) -> None:
         ("toy", "digits", {}, "trains on vectors"),
         ("dcgan", "ring", {}, "trains on images"),
         ("toy", "ring", {"batch": 9, "pack": 2}, "whole number of packs"),
+        ("toy", "ring", {"z_size": 4, "generator_signs": 4}, "vary what is drawn at a place"),
         ("wgan", "digits", {"real_label": 0.9}, "no target to smooth"),
         ("wgan-gp", "digits", {"batch_norm": True}, "by itself"),
         ("lsgan", "digits", {"decay_start": 5, "decay_end": 5}, "before it starts"),

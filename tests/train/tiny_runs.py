@@ -63,7 +63,9 @@ _TINY_VECTORS: dict[str, Any] = {
     "z_size": 3, "batch": 8, "sample_images": 16, "sample_every": 7, "log_every": 2, "checkpoint_every": 5,
     "metrics_every": 0,
 }  # fmt: skip
-_TINY_TOY = _TINY_VECTORS | {"generator_widths": "8,8", "discriminator_widths": "8,8", "maxout": 2}
+_TINY_TOY = _TINY_VECTORS | {
+    "generator_widths": "8,8", "discriminator_widths": "8,8", "maxout": 2, "generator_signs": 2,
+}  # fmt: skip
 
 # recipe -> data and settings of its smallest training, with every part at work that the recipe has
 _SMALL = {key: value for key, value in TINY.items() if key != "discriminator_width"} | {"max_width": 8}

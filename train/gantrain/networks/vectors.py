@@ -6,11 +6,12 @@ adversarial networks", 2018 (arXiv:1712.04086), section 4.1, itself that of VEEG
 judges `packing` samples at once, all real or all generated. Weights start as Glorot and Bengio have it; those of the
 published code are from N(0, 0.02²).
 
-Three options are not the paper's. Networks that see `frequencies` of their input are sharp where perceptrons of
+Four options are not the paper's. Networks that see `frequencies` of their input are sharp where perceptrons of
 coordinates are smooth (Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in Low Dimensional
 Domains", 2020, arXiv:2006.10739): a discriminator tells a mode from what lies beside it, and a generator, which must
 tear a latent space that is whole into modes that are not, tears it more sharply. And a generator with a `skip` from z
-reaches all of the data from the first step on, so that no mode is out of its sight.
+reaches all of the data from the first step on, so that no mode is out of its sight. The fourth, `signs`, spares the
+tearing: see `Places`.
 
 A painter that draws curves of 15 points from 5 ideas: z_size 5, outputs 15, widths [128], batch_norm false, against
 inputs 15, widths [128], maxout 1.
@@ -34,6 +35,7 @@ from gantrain.networks.checks import checked_flag, checked_number, checked_width
 # Radians per unit of what they see.
 _LOWEST, _HIGHEST = 0.5, 30.0  # of the discriminator's
 _GENERATOR_STD = 2.0  # of each component of the generator's
+_SMOOTH_STD = 0.2  # of what is left of z beside the places
 
 
 class Frequencies(nn.Module):
@@ -69,6 +71,31 @@ def coarse_to_fine(inputs: int, count: int) -> Frequencies:
     return Frequencies(directions, (_LOWEST / sizes).sqrt())
 
 
+class Places(nn.Module):
+    """z [N, z_size] -> [N, outputs + z_size - signs]: the place that the signs of z's last components choose, and what
+    is left of z, scaled down.
+
+    A continuous map of a latent space that is whole draws something between any two modes (Khayatkhoei, Elgammal and
+    Singh, "Disconnected Manifold Learning for Generative Adversarial Networks", 2018, arXiv:1806.00880, who train
+    several generators; a categorical code, as InfoGAN has it, serves as well). Here the discrete part of the latent is
+    the signs of some components of z, which all devices and precisions agree about: they choose one of 2^signs places,
+    a fixed random orthogonal map of ±1, spread over all of the data much as a Gaussian is. What lies between two places
+    no latent asks for. The other components vary what is drawn at a place; they start small, so that places do not
+    overlap.
+    """
+
+    places: Tensor  # float32 [outputs, signs]
+
+    def __init__(self, z_size: int, outputs: int, signs: int) -> None:
+        super().__init__()
+        self.smooth = z_size - signs
+        self.register_buffer("places", nn.init.orthogonal_(torch.empty(outputs, signs)))
+
+    def forward(self, z: Tensor) -> Tensor:
+        place = nn.functional.linear(z[:, self.smooth :].sign(), self.places)  # [N, outputs]
+        return torch.cat([place, _SMOOTH_STD * z[:, : self.smooth]], dim=1)
+
+
 class VectorGenerator(nn.Module):
     """z float32 [N, z_size] ~ N(0, 1) -> vectors float32 [N, outputs], unbounded.
 
@@ -77,12 +104,14 @@ class VectorGenerator(nn.Module):
         frequencies: how many sines and cosines of z the first layer sees, in place of z; 0 for none.
         skip: 0 for none, or the gain of a fixed random orthogonal map of z that the output is added to.
         scale: the unit of the data: what the output is multiplied with.
+        signs: 0, or of how many last components of z the sign alone is seen, as `Places` has it. Frequencies and skip
+            are then of the place, and frequencies of the other components too.
 
     Raises:
         InputError: a setting is out of range.
     """
 
-    skip: Tensor  # float32 [outputs, z_size]
+    skip: Tensor  # float32 [outputs, z_size]; with signs [outputs, outputs]
 
     def __init__(
         self,
@@ -93,6 +122,7 @@ class VectorGenerator(nn.Module):
         frequencies: int = 0,
         skip: float = 0.0,
         scale: float = 1.0,
+        signs: int = 0,
     ) -> None:
         super().__init__()
         self.scale = checked_number("scale", scale, 1e-6, 1e6)
@@ -101,9 +131,13 @@ class VectorGenerator(nn.Module):
         batch_norm = checked_flag("batch_norm", batch_norm)
         widths = checked_widths(widths)
         layers: list[nn.Module] = []
-        inputs = self.z_size
+        inputs = skipped = self.z_size
+        self.places: Places | None = None
+        if checked_integer("signs", signs, 0, self.z_size - 1):
+            self.places = Places(self.z_size, self.outputs, signs)
+            inputs, skipped = self.outputs + self.z_size - signs, self.outputs
         if checked_integer("frequencies", frequencies, 0, 4096):
-            directions = _GENERATOR_STD * torch.randn(frequencies, self.z_size)
+            directions = _GENERATOR_STD * torch.randn(frequencies, inputs)
             layers.append(Frequencies(directions, torch.ones(frequencies)))
             inputs = 2 * frequencies
         for fan_in, fan_out in itertools.pairwise((inputs, *widths)):
@@ -116,12 +150,13 @@ class VectorGenerator(nn.Module):
         _initialise(self)
         self.has_skip = checked_number("skip", skip, 0.0, 1e3) > 0
         if self.has_skip:
-            self.register_buffer("skip", nn.init.orthogonal_(torch.empty(self.outputs, self.z_size), gain=skip))
+            self.register_buffer("skip", nn.init.orthogonal_(torch.empty(self.outputs, skipped), gain=skip))
 
     def forward(self, z: Tensor) -> Tensor:
-        vectors: Tensor = self.layers(z)  # [N, outputs]
+        seen = z if self.places is None else self.places(z)
+        vectors: Tensor = self.layers(seen)  # [N, outputs]
         if self.has_skip:
-            vectors = vectors + nn.functional.linear(z, self.skip)
+            vectors = vectors + nn.functional.linear(seen[:, : self.skip.shape[1]], self.skip)
         return vectors if self.scale == 1.0 else vectors * self.scale
 
     def input_tensors(self) -> tuple[TensorSpec, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ganruntime.errors import InputError
 from gantrain.networks import NetworkRecord
 from gantrain.recipes import DataShape, Recipe
 from gantrain.recipes.settings import setting
@@ -12,6 +13,7 @@ from gantrain.recipes.training_settings import OBJECTIVE_NAMES, TrainingSettings
 # The set-up of Lin et al., "PacGAN", 2017 (arXiv:1712.04086), section 4.1, but for the number of steps.
 _PACGAN = {
     "objective": "non_saturating",
+    "z_size": 2,
     "r1": 0.0,
     "r2": 0.0,
     "generator_lr": 1e-4,
@@ -24,6 +26,7 @@ _PACGAN = {
     "discriminator_widths": (200, 200, 200),
     "generator_frequencies": 0,
     "generator_skip": 0.0,
+    "generator_signs": 0,
     "maxout": 5,
     "discriminator_frequencies": 0,
     "batch": 100,
@@ -35,14 +38,15 @@ _PACGAN = {
 class ToySettings(TrainingSettings):
     """By default the relativistic loss with R1 and R2, on small networks that see frequencies, in the unit of the grid.
 
-    What falls short of the data is what a generator that cannot tear the latent plane leaves between modes: frequencies
-    of z, a skip that shows it all of the data at once, and a discriminator that sees frequencies make it sharp in
-    thousands of steps and not in hundreds of thousands. The preset `ring` has the unit of a ring of radius 1; R1 and
-    R2, slopes over the data's unit, are smaller by its square. Chosen on seed 100. The presets `vanilla`, `pack2` and
-    `pack4` are the set-up of the paper.
+    A generator that is continuous in z must draw something between any two modes, and steepness comes slowly: few
+    samples of a batch are there to teach it. So ten of the twelve components of z enter by their sign alone: they
+    choose one of 1,024 places, and a skip spreads those over all of the data from the first step on. The other two vary
+    what is drawn at a place. A large batch keeps modes from shrinking. The preset `ring` has the unit of a ring of
+    radius 1; R1 and R2, slopes over the data's unit, are smaller by its square. Chosen on seed 100. The presets
+    `vanilla`, `pack2` and `pack4` are the set-up of the paper.
     """
 
-    z_size: int = setting(2, "length of the latent vector", least=1, most=65536)
+    z_size: int = setting(12, "length of the latent vector", least=1, most=65536)
     objective: str = setting("relativistic", "what both networks optimise", choices=OBJECTIVE_NAMES)
     steps: int = setting(4000, "generator steps to make in all", least=1)
     generator_lr: float = setting(4e-3, "the generator's learning rate", least=0.0)
@@ -53,7 +57,7 @@ class ToySettings(TrainingSettings):
     )
     r1: float = setting(0.02, "weight γ of R1, γ/2·|∇D|² on real vectors", least=0.0)
     r2: float = setting(0.02, "weight γ of R2, γ/2·|∇D|² on generated vectors", least=0.0)
-    batch: int = setting(128, "vectors in a batch", least=2, most=65536)
+    batch: int = setting(256, "vectors in a batch", least=2, most=65536)
     beta2: float = setting(0.99, "Adam's decay of the gradient's square", least=0.0, most=0.99999)
     sample_images: int = setting(2500, "vectors on a sample sheet", least=1, most=4096)
     scale: float = setting(
@@ -70,7 +74,16 @@ class ToySettings(TrainingSettings):
         64, "sines and cosines of z that the generator sees in place of z; 0 for none", least=0, most=4096
     )
     generator_skip: float = setting(
-        2.0, "gain of a fixed map of z that the generator's output is added to; 0 for none", least=0.0, most=1e3
+        2.8,
+        "gain of a fixed map of z, or of the places, that the generator's output is added to; 0 for none",
+        least=0.0,
+        most=1e3,
+    )
+    generator_signs: int = setting(
+        10,
+        "how many of z's components the generator sees by their sign alone, which choose a place; 0 for none",
+        least=0,
+        most=65535,
     )
     maxout: int = setting(
         1, "linear pieces of each of the discriminator's hidden units; 1 for a leaky ReLU", least=1, most=64
@@ -82,6 +95,13 @@ class ToySettings(TrainingSettings):
 
 
 def generator(settings: ToySettings, data: DataShape) -> NetworkRecord:
+    if settings.generator_signs >= settings.z_size:
+        raise InputError(
+            "generator_signs leaves no component of z to vary what is drawn at a place",
+            got=f"generator_signs {settings.generator_signs}, z_size {settings.z_size}",
+            expected="fewer signs than components",
+            remedy=f"--set generator_signs={settings.z_size // 2}, or a larger z_size",
+        )
     return NetworkRecord(
         "vector_generator",
         {
@@ -92,6 +112,7 @@ def generator(settings: ToySettings, data: DataShape) -> NetworkRecord:
             "frequencies": settings.generator_frequencies,
             "skip": settings.generator_skip,
             "scale": settings.scale,
+            "signs": settings.generator_signs,
         },
     )
 
