@@ -20,13 +20,14 @@ strong all the same its weights start at the scale that keeps signals as they ar
 and the result says how many of the samples it told rightly in the end. Heights of different losses do not compare, for
 Adam takes no notice of a loss's scale; what compares is what is left of each.
 
-A seed is a generator, a discriminator and an order of the data; the band is from the least to the most of them.
-Writes results/gradient_norms.json and .png.
+A seed is a generator, a discriminator and an order of the data; the band is from the least to the most of them. Seeds
+that are done are kept in runs/gradient_norms, and not run again. Writes results/gradient_norms.json and .png.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,6 +39,8 @@ from numpy.typing import NDArray
 from report import RESULTS, Report, run
 from torch import Tensor, nn
 
+from ganruntime.errors import InputError
+from ganruntime.files import write_atomically
 from ganruntime.noise import latents, stream_of
 from ganruntime.spec import TensorSpec
 from gantrain.checkpoint import load_generator
@@ -48,6 +51,7 @@ from gantrain.networks import NetworkRecord, network_from_record
 from gantrain.objectives import objective_from_name
 from gantrain.penalties.interpolates import factors, slope_penalty
 
+RUNS = Path(__file__).parent.parent / "runs" / "gradient_norms"  # ignored by git
 # What D is trained on -> the generator losses that are measured with it.
 TRAINED = {
     "minimax": ("minimax", "non_saturating"),
@@ -131,6 +135,25 @@ def norms_of_seed(seed: int, generator_steps: int, steps: int) -> dict[str, Any]
     return {"seed": seed, "norms": norms, "accuracy": accuracy}
 
 
+def kept_norms_of_seed(seed: int, generator_steps: int, steps: int) -> dict[str, Any]:
+    """`norms_of_seed`, unless it is there; what other numbers gave is not used."""
+    path = RUNS / f"seed-{seed}.json"
+    what = {
+        "seed": seed, "generator_steps": generator_steps, "steps": steps, "size": SIZE, "batch": BATCH,
+        "judged": JUDGED, "rate": RATE, "betas": list(BETAS), "penalty": PENALTY, "torch": torch.__version__,
+    }  # fmt: skip
+    if path.exists():
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if kept["what"] == what:
+            norms: dict[str, Any] = kept["norms"]
+            return norms
+        raise InputError(f"{path} was made with other settings", remedy=f"run the seed anew: rm {path}")
+    made = norms_of_seed(seed, generator_steps, steps)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps({"what": what, "norms": made}) + "\n").encode())
+    return made
+
+
 def left(runs: Sequence[Mapping[str, Any]], line: str) -> float:
     """The geometric mean over the seeds of the last norm over the largest, in (0, 1].
 
@@ -172,7 +195,7 @@ def _latents(latent: TensorSpec, seed: int, first: int, count: int) -> Tensor:
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--seeds", type=int, default=5, help="0, 1, … (default %(default)s)")
-    options.add_argument("--steps", type=int, default=2000, help="of each discriminator (default %(default)s)")
+    options.add_argument("--steps", type=int, default=4000, help="of each discriminator (default %(default)s)")
     options.add_argument("--quick", action="store_true", help="a tenth of all steps; writes no results")
     arguments = options.parse_args()
     if arguments.seeds < 1 or arguments.steps < 100:
@@ -185,7 +208,8 @@ def main() -> int:
     taken = measured_steps(steps)
     runs: list[dict[str, Any]] = []
     for seed in range(arguments.seeds):
-        runs.append(norms_of_seed(seed, generator_steps, steps))
+        made = norms_of_seed if arguments.quick else kept_norms_of_seed
+        runs.append(made(seed, generator_steps, steps))
         shares = ", ".join(f"{line} {left(runs[-1:], line):.2g}" for line in LINES)
         sure = told_rightly(runs[-1:], "minimax")
         print(

@@ -34,6 +34,7 @@ import torch
 from numpy.typing import NDArray
 from report import RESULTS, Report, run
 
+from ganruntime.errors import InputError
 from ganruntime.files import write_atomically
 from ganruntime.noise import latents
 from gantrain.checkpoint import load_generator
@@ -84,7 +85,7 @@ def judged_run(data: str, contender: str, seed: int, changes: Mapping[str, Any],
         found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         if {key: found.get(key) for key in _KEPT} == what:
             return found
-        raise SystemExit(f"{folder} was made with other settings: remove it to train it anew")
+        raise InputError(f"{folder} was made with other settings", remedy=f"train it anew: rm -r {folder}")
     run, source, before = folder / "run", SETS[data](), time.process_time()
     seconds = time.perf_counter()
     # A run that was interrupted goes on: in the same bits, on a CPU and with the same number of threads.

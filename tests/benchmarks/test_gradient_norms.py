@@ -13,7 +13,10 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from gradient_norms import LINES, gradient_norm, left, measured_steps
+import gradient_norms
+from gradient_norms import LINES, gradient_norm, kept_norms_of_seed, left, measured_steps
+
+from ganruntime.errors import InputError
 
 CASES: dict[str, Callable[[float], float]] = {  # the slope of each loss of G in the logit t
     "minimax": lambda t: -1.0 / (1.0 + math.exp(-t)),
@@ -49,3 +52,13 @@ def test_steps_are_measured_from_the_first_to_the_last_ten_a_decade() -> None:
     assert (steps[0], steps[1], steps[-1]) == (0, 1, 1000)
     assert steps == sorted(set(steps))
     assert sum(100 <= step <= 1000 for step in steps) == 11
+
+
+def test_a_seed_is_run_once_and_others_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gradient_norms, "RUNS", tmp_path)
+    monkeypatch.setattr(gradient_norms, "norms_of_seed", lambda seed, of_generator, steps: {"seed": seed, "n": steps})
+    assert kept_norms_of_seed(3, 20, 100) == {"seed": 3, "n": 100}
+    monkeypatch.setattr(gradient_norms, "norms_of_seed", None)
+    assert kept_norms_of_seed(3, 20, 100) == {"seed": 3, "n": 100}
+    with pytest.raises(InputError, match=r"seed-3.json was made with other settings\n.*rm "):
+        kept_norms_of_seed(3, 20, 200)

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import training_toys
 from training_toys import CONTENDERS, PUBLISHED, SETS, drawn, judged_run, main, markdown, mean_and_error, summary
 
+from ganruntime.errors import InputError
 from gantrain.checkpoint import load_generator
 from gantrain.data.toys import ring
 from gantrain.progress import StepReport
@@ -86,10 +87,10 @@ def test_a_run_is_trained_once_and_judged_by_its_own_samples(runs: Path, monkeyp
 
 def test_runs_of_other_settings_or_samples_are_refused_by_name(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     judged_run("ring", "toy", 0, SMALL, quick=True)
-    with pytest.raises(SystemExit, match=r"ring-toy-0 was made with other settings: remove it"):
+    with pytest.raises(InputError, match=r"ring-toy-0 was made with other settings\n.*rm -r "):
         judged_run("ring", "toy", 0, SMALL | {"batch": 32}, quick=True)
     monkeypatch.setattr(training_toys, "MANY", 300)
-    with pytest.raises(SystemExit, match="other settings"):
+    with pytest.raises(InputError, match="other settings"):
         judged_run("ring", "toy", 0, SMALL, quick=True)
 
 
