@@ -9,13 +9,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from ganexport.passes.activation_first import activation_first
 from ganexport.passes.fold_affine import fold_affine
 from ganexport.passes.fold_batchnorm import fold_batchnorm
 from ganexport.passes.fold_constants import fold_constants
 from ganexport.passes.fuse_clamp import fuse_clamp
 from ganexport.passes.inline_functions import inline_functions
 from ganexport.passes.latent_gemm import convtranspose_to_gemm
-from ganexport.passes.narrow_subpixel import narrow_convtranspose_to_subpixel
+from ganexport.passes.narrow_subpixel import bf16_convtranspose_to_subpixel, narrow_convtranspose_to_subpixel
 from ganexport.passes.prune import prune
 from ganexport.passes.report import PassReport
 from ganexport.passes.share_common import share_common
@@ -38,6 +39,8 @@ PASSES: dict[str, Callable[[ir.Model], PassReport]] = {
     "convtranspose_to_gemm": convtranspose_to_gemm,
     "convtranspose_to_subpixel": convtranspose_to_subpixel,
     "narrow_convtranspose_to_subpixel": narrow_convtranspose_to_subpixel,
+    "bf16_convtranspose_to_subpixel": bf16_convtranspose_to_subpixel,
+    "activation_first": activation_first,
     "conv_to_winograd": conv_to_winograd,
     "share_common": share_common,
 }
@@ -57,6 +60,7 @@ DEFAULT_PASSES = (
 )
 # What pays with OpenVINO and large batches, and may cost elsewhere: the rung fp32-cpu has it.
 CPU_PASSES = ("narrow_convtranspose_to_subpixel", "conv_to_winograd")
+BF16_PASSES = ("bf16_convtranspose_to_subpixel", "activation_first")  # the same, for products in bfloat16
 # A pass may change the order of float32 sums, and nothing else; as a share of the largest output.
 BOUND = 1e-5
 

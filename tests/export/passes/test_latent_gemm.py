@@ -1,14 +1,18 @@
-"""Rules 1 to 3 of convtranspose_to_gemm, and narrow_convtranspose_to_subpixel's two."""
+"""Rules 1 to 3 of convtranspose_to_gemm, and the two of narrow_convtranspose_to_subpixel and its twin for bf16."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx.helper as oh
+import onnx_ir as ir
 import pytest
 from hand_made_graphs import graph_of, normal, operators, run
 
 from ganexport.passes.latent_gemm import convtranspose_to_gemm
-from ganexport.passes.narrow_subpixel import narrow_convtranspose_to_subpixel
+from ganexport.passes.narrow_subpixel import bf16_convtranspose_to_subpixel, narrow_convtranspose_to_subpixel
+from ganexport.passes.report import PassReport
 
 
 def first_layer(*, unsqueezed: bool = True, bias: bool = True, size: int = 1, **attributes):
@@ -65,14 +69,20 @@ def test_more_than_one_pixel_is_none_of_its_business() -> None:
     assert not report.refused
 
 
-@pytest.mark.parametrize(("channels", "rewritten"), [(1, True), (3, True), (4, True), (5, False)])
-def test_narrow_layers_alone_take_the_subpixel_form(channels: int, rewritten: bool) -> None:
+@pytest.mark.parametrize(
+    ("rewrite", "channels", "rewritten"),
+    [(narrow_convtranspose_to_subpixel, count, count <= 4) for count in (1, 3, 4, 5)]
+    + [(bf16_convtranspose_to_subpixel, count, count < 64) for count in (1, 5, 63, 64)],
+)
+def test_narrow_layers_alone_take_the_subpixel_form(
+    rewrite: Callable[[ir.Model], PassReport], channels: int, rewritten: bool
+) -> None:
     def last_layer():
         node = oh.make_node("ConvTranspose", ["x", "w"], ["y"], name="last", strides=[2, 2], pads=[1] * 4)
         return graph_of([node], {"w": normal(6, channels, 4, 4)}, {"x": ["n", 6, 5, 5]})
 
     model = last_layer()
-    report = narrow_convtranspose_to_subpixel(model)
-    assert report.name == "narrow_convtranspose_to_subpixel"
+    report = rewrite(model)
+    assert report.name == rewrite.__name__
     assert bool(report.changed) == rewritten == ("DepthToSpace" in operators(model))
     the_same(model, last_layer(), 6, 5, 5)

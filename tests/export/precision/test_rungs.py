@@ -96,6 +96,21 @@ def test_the_report_names_islands_layers_and_methods(all_rungs: Path) -> None:
         assert report[rung]["gate"]["latents"] == 48
 
 
+def test_bf16_has_the_forms_that_are_fast_in_it(all_rungs: Path) -> None:
+    """Its few channels in sub-pixel form, each activation beside its convolution; fp16 has the last layer alone so."""
+    bundle = read_bundle(all_rungs)
+    kinds = {
+        rung: [n.op_type for n in onnx.load_from_string(bundle.graph(bundle.variant(rung))).graph.node]
+        for rung in ("bf16", "fp16")
+    }
+    assert [k for k in kinds["bf16"] if k != "Cast"] == [
+        *("Gemm", "Relu", "Reshape"),
+        *("Conv", "Relu", "DepthToSpace", "Slice"),
+        *("Conv", "Tanh", "DepthToSpace", "Slice"),
+    ]
+    assert kinds["fp16"].count("ConvTranspose") == kinds["fp16"].count("Conv") == 1
+
+
 def test_the_same_bundle_and_settings_give_the_same_files(all_rungs: Path, tmp_path: Path) -> None:
     again = write_bundle(tmp_path / "again.gan")
     rungs_into_bundle(again, RUNGS, **FEW)
