@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from standard_cases import OBJECTIVES, UNTUNED, Case
@@ -21,8 +20,6 @@ from ganruntime.choice import choose
 from ganruntime.errors import BackendError
 from ganruntime.generator import load
 from ganruntime.heads import bundle_with_output
-from ganruntime.sessions.onnxruntime import import_onnxruntime
-from ganruntime.sessions.openvino import import_openvino, new_core
 
 _CALIBRATION_SEED, _CALIBRATION_BATCHES, _CALIBRATION_BATCH = 0x706C6169, 16, 8  # "plai"
 # Whatever it draws is timed, and its quality is said beside it.
@@ -73,10 +70,9 @@ class HintedOpenVino(PlainOpenVino):
     """OpenVINO told that bfloat16 will do, which it takes where it likes."""
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
-        super().__init__(bundle, bundle.variant("fp32"), "cpu", threads)
+        super().__init__(bundle, bundle.variant("fp32"), "cpu", threads, hint="bf16")
         self.name, self.label, self.precision = "openvino_bf16_hint", "plain OpenVINO, bf16 hint", "bf16"
         self.floors = FLOORS["bf16"]
-        self._compiled = _compiled(bundle.graph(bundle.variant("fp32")), threads, "bf16")
         self._setting += ", inference precision bf16"
 
 
@@ -84,10 +80,9 @@ class QuantisedOpenVino(PlainOpenVino):
     """OpenVINO over the graph that ONNX Runtime's static quantizer makes with its defaults and weights per channel."""
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
-        super().__init__(bundle, bundle.variant("fp32"), "cpu", threads)
+        super().__init__(bundle, bundle.variant("fp32"), "cpu", threads, graph=quantised_graph(bundle).read_bytes())
         self.name, self.label, self.precision = "openvino_int8", "plain OpenVINO, int8", "int8"
         self.floors = _ANY_QUALITY
-        self._compiled = _compiled(quantised_graph(bundle).read_bytes(), threads, "f32")
         self._setting += ", quantize_static of ONNX Runtime"
 
 
@@ -95,16 +90,9 @@ class QuantisedOnnxRuntime(PlainOnnxRuntime):
     """ONNX Runtime over the same graph."""
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
-        super().__init__(bundle, bundle.variant("fp32"), "cpu", threads)
+        super().__init__(bundle, bundle.variant("fp32"), "cpu", threads, graph=quantised_graph(bundle).read_bytes())
         self.name, self.label, self.precision = "onnxruntime_int8", "plain ONNX Runtime, int8", "int8"
         self.floors = _ANY_QUALITY
-        ort = import_onnxruntime()
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        self._session = ort.InferenceSession(
-            quantised_graph(bundle).read_bytes(), options, providers=["CPUExecutionProvider"]
-        )
         self._setting += ", quantize_static of ONNX Runtime"
 
 
@@ -115,17 +103,6 @@ class Tuned(Runtime):
         buckets = sorted({1, *case.batches})
         super().__init__(load(bundle, "cpu", buckets=buckets, tuning=objective), f"-tuned-{objective}")
         self.label = f"ganruntime, tuned for {objective}"
-
-
-def _compiled(graph: bytes, threads: int, precision: str) -> Any:
-    import_openvino()
-    core = new_core()
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": precision,
-    }
-    return core.compile_model(core.read_model(graph), "CPU", settings)
 
 
 def quantised_graph(bundle: Bundle) -> Path:

@@ -37,7 +37,17 @@ class PlainOnnxRuntime(PlainBackend):
     label = "plain ONNX Runtime"
     includes = "latents in host memory -> float outputs in host memory: InferenceSession.run"
 
-    def __init__(self, bundle: Bundle, variant: Variant, device: str, threads: int, *, is_default: bool = True) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        variant: Variant,
+        device: str,
+        threads: int,
+        *,
+        is_default: bool = True,
+        graph: bytes | None = None,
+    ) -> None:
+        """graph: what is run in place of the variant's own."""
         super().__init__(variant, is_default)
         ort = import_onnxruntime()
         kind, index = parse_device(device)
@@ -47,7 +57,7 @@ class PlainOnnxRuntime(PlainBackend):
         providers: list[Any] = ["CPUExecutionProvider"]
         if kind == "cuda":
             providers = [("CUDAExecutionProvider", {"device_id": str(index), "use_tf32": "0"})]
-        self._session = ort.InferenceSession(bundle.graph(variant), options, providers=providers)
+        self._session = ort.InferenceSession(graph or bundle.graph(variant), options, providers=providers)
         if kind == "cuda" and self._session.get_providers()[0] != "CUDAExecutionProvider":
             raise DeviceError(
                 f"this ONNX Runtime does not run on {device}",
@@ -76,7 +86,18 @@ class PlainOpenVino(PlainBackend):
     label = "plain OpenVINO"
     includes = "latents in host memory -> float outputs in host memory: a call of the compiled model"
 
-    def __init__(self, bundle: Bundle, variant: Variant, device: str, threads: int, *, is_default: bool = True) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        variant: Variant,
+        device: str,
+        threads: int,
+        *,
+        is_default: bool = True,
+        graph: bytes | None = None,
+        hint: str = "f32",
+    ) -> None:
+        """graph: what is run in place of the variant's own. hint: the precision that OpenVINO is told will do."""
         super().__init__(variant, is_default)
         ov = import_openvino()
         if parse_device(device)[0] != "cpu":
@@ -85,10 +106,10 @@ class PlainOpenVino(PlainBackend):
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": hint,
         }
         try:
-            self._compiled = core.compile_model(core.read_model(bundle.graph(variant)), "CPU", settings)
+            self._compiled = core.compile_model(core.read_model(graph or bundle.graph(variant)), "CPU", settings)
         except RuntimeError as error:  # what all of OpenVINO's errors are
             raise BackendError(
                 f"OpenVINO refuses variant {variant.name}", got=str(error).strip().splitlines()[-1][:300]

@@ -17,7 +17,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from ganexport.passes.constants import constant_of, new_initializer
 from ganexport.precision.islands import Island, islands_of
-from ganexport.precision.ranges import ValueRange
+from ganexport.precision.ranges import ValueRange, is_float_value, touches_float
 from ganexport.precision.rounding import HalfType, rounded
 from ganexport.precision.signature import signature_of
 from ganruntime.errors import ExportError
@@ -59,7 +59,7 @@ def half_graph_from_model(graph: bytes, ranges: Mapping[str, ValueRange], half: 
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     islands = islands_of(model, ranges, half)
     writer = _Writer(model, ranges, half)
-    nodes = [n for n in list(model.graph) if writer.is_float_node(n)]
+    nodes = [n for n in list(model.graph) if touches_float(n, ranges)]
     for node in nodes:
         writer.type_node(node, in_half=node not in islands)
     writer.restore_outputs()
@@ -106,20 +106,10 @@ class _Writer:
         self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
         self._constants: dict[ir.Value, ir.Value] = {}
 
-    def is_float(self, value: ir.Value) -> bool:
-        known = self.ranges.get(str(value.name))
-        if known is not None:
-            return known.is_float
-        constant = constant_of(value)
-        return constant is not None and constant.dtype == np.float32
-
-    def is_float_node(self, node: ir.Node) -> bool:
-        return any(self.is_float(v) for v in (*node.inputs, *node.outputs) if v is not None)
-
     def type_node(self, node: ir.Node, *, in_half: bool) -> None:
         signature = signature_of(node, self.opset)
         for i, value in enumerate(node.inputs):
-            if value is None or not (self.is_float(value) or value in self._made_in_half):
+            if value is None or not (is_float_value(value, self.ranges) or value in self._made_in_half):
                 continue
             fixed = signature is None or signature.is_fixed_float(signature.inputs[i])
             self._read(node, i, value, in_half=in_half and not fixed)
@@ -127,7 +117,7 @@ class _Writer:
             return
         assert signature is not None
         for i, value in enumerate(node.outputs):
-            if self.is_float(value) and not signature.is_fixed_float(signature.outputs[i]):
+            if is_float_value(value, self.ranges) and not signature.is_fixed_float(signature.outputs[i]):
                 self._made_in_half.add(value)
                 value.type = ir.TensorType(self.half_type)
         if node.op_type == "Cast":  # from float32 to float32: islands hold all others
@@ -181,8 +171,3 @@ class _Writer:
             self.graph.outputs[index] = back
         for name in [n for n, v in self.graph.initializers.items() if not v.uses() and not v.is_graph_output()]:
             del self.graph.initializers[name]
-
-
-def describe_islands(islands: tuple[Island, ...]) -> list[dict[str, str]]:
-    """For the bundle's report."""
-    return [{"node": i.node, "op_type": i.op_type, "reason": i.reason} for i in islands]

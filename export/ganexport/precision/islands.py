@@ -26,7 +26,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ganexport.passes.constants import constant_of, name_of
-from ganexport.precision.ranges import ValueRange
+from ganexport.precision.ranges import ValueRange, is_float_value, touches_float
 from ganexport.precision.rounding import HalfType
 from ganexport.precision.signature import half_problem
 
@@ -72,7 +72,7 @@ def islands_of(model: ir.Model, ranges: Mapping[str, ValueRange], half: HalfType
     """
     opset = model.opset_imports.get("", half.opset)
     found: dict[ir.Node, str] = {}
-    floats = [n for n in model.graph if _touches_float(n, ranges)]
+    floats = [n for n in model.graph if touches_float(n, ranges)]
     for node in floats:
         reason = _by_rule(node, ranges, half, opset)
         if reason is not None:
@@ -91,18 +91,6 @@ def _add(found: dict[ir.Node, str], node: ir.Node | None, reason: str) -> None:
         found.setdefault(node, reason)
 
 
-def _touches_float(node: ir.Node, ranges: Mapping[str, ValueRange]) -> bool:
-    return any(_is_float(v, ranges) for v in (*node.inputs, *node.outputs) if v is not None)
-
-
-def _is_float(value: ir.Value, ranges: Mapping[str, ValueRange]) -> bool:
-    known = ranges.get(str(value.name))
-    if known is not None:
-        return known.is_float
-    constant = constant_of(value)
-    return constant is not None and constant.dtype == np.float32
-
-
 def _by_rule(node: ir.Node, ranges: Mapping[str, ValueRange], half: HalfType, opset: int) -> str | None:
     op = node.op_type
     if op in _NORMS:
@@ -114,8 +102,8 @@ def _by_rule(node: ir.Node, ranges: Mapping[str, ValueRange], half: HalfType, op
     if op in _POSITIONS or op in _TYPED_BY_ATTRIBUTE:
         return "positions or counts" if op in _POSITIONS else "a constant of computed shape"
     if op == "Cast" and node.inputs[0] is not None:
-        to_integers = not _is_float(node.outputs[0], ranges)
-        if to_integers or not _is_float(node.inputs[0], ranges):
+        to_integers = not is_float_value(node.outputs[0], ranges)
+        if to_integers or not is_float_value(node.inputs[0], ranges):
             return "a conversion from or to integers"
     if op in _SUMS:
         count = _summed(node, ranges)

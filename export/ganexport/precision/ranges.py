@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx_ir as ir
 
+from ganexport.passes.constants import constant_of
 from ganexport.precision.traced import Array, Arrays, TracedGraph
 
 
@@ -45,6 +48,20 @@ def ranges_from_graph(graph: bytes, inputs: Arrays) -> dict[str, ValueRange]:
         found[name] = _joined(None, inputs[name])
     traced.stream(inputs, look)
     return found
+
+
+def is_float_value(value: ir.Value, ranges: Mapping[str, ValueRange]) -> bool:
+    """Whether a value of the graph that was measured is float32; constants are told by what they hold."""
+    known = ranges.get(str(value.name))
+    if known is not None:
+        return known.is_float
+    constant = constant_of(value)
+    return constant is not None and constant.dtype == np.float32
+
+
+def touches_float(node: ir.Node, ranges: Mapping[str, ValueRange]) -> bool:
+    """Whether a node reads or makes such a value."""
+    return any(is_float_value(v, ranges) for v in (*node.inputs, *node.outputs) if v is not None)
 
 
 def _joined(before: ValueRange | None, array: Array) -> ValueRange:

@@ -18,7 +18,7 @@ one judge is worse than with the best choice so far; the judges that suffered mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,22 +26,21 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ganexport.parity import PSNR_CAP_DB, half_range
+from ganexport.parity import PSNR_CAP_DB
 from ganexport.passes.constants import constant_of
 from ganexport.precision.int8_layers import Layer, channel_axis, layers_of, named_nodes
 from ganexport.precision.integer_weights import IntegerWeights, integer_weights
+from ganexport.precision.judges import Judges, in_chunks
 from ganexport.precision.modulation_balance import balance_modulated
 from ganexport.precision.moments import moments_from_graph
 from ganexport.precision.quantised_graph import quantise
 from ganexport.precision.ranges import ranges_from_graph
 from ganexport.precision.switched_graph import SwitchedGraph
 from ganexport.precision.thresholds import METHODS, WIDE_METHODS, means_from_graph, thresholds_from_graph
-from ganexport.precision.traced import Arrays, plain_session
-from ganexport.probes import probe_inputs
+from ganexport.precision.traced import Arrays
 from ganruntime.errors import ExportError
 from ganruntime.spec import GeneratorSpec
 
-SEED = 0x73656E73  # "sens": apart from those of calibration and of the gate
 # 2 · 255 · 64 fits 16 bits. x86 without VNNI adds two products of an unsigned and a signed byte in 16 bits, saturating
 # (microsoft/onnxruntime#12088), so with 127 levels a graph gives other images on such a machine: a convolution of 64
 # channels was seen off by half of its output. 64 levels cost about 1 dB and are right everywhere.
@@ -52,8 +51,6 @@ _FEW_LAYERS = 16
 LEAST_SHARE = 0.01
 _HARD, _ORDINARY, _MOST_JUDGES = 64, 32, 160
 POOL = 1024
-_KEEP_BYTES = 256 << 20
-_CHUNK = 64
 _FIRST_ASKED = 8
 # Layers that go back to fp32 are compared on so many judges, those that suffer most.
 _COMPARED = 32
@@ -103,10 +100,8 @@ class Search:
     whole_worst: Arrays = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        self._fp32 = plain_session(self.base)
+        self._panel = Judges(self.spec, self.base)
         self._switched = SwitchedGraph(self.base, self.layers, self.weights, self.means, symmetric=self.symmetric)
-        self._kept: dict[bytes, list[NDArray[np.float32]]] = {}
-        self._kept_bytes = 0
         self.judges = np.arange(min(self.pool, _ORDINARY))
         self._worst = self.judges[:1]
 
@@ -130,7 +125,7 @@ class Search:
         """All layers in int8, each value with the method that is best for the worst images."""
         self.kept = list(self.layers)
         self._choose_methods()
-        self.whole, self.whole_worst = self.graph(), self._inputs(self._worst)
+        self.whole, self.whole_worst = self.graph(), self._panel.inputs(self._worst)
 
     def leave_out_until(self, floor_db: float) -> None:
         while self.psnr_db < floor_db and self.kept:
@@ -191,7 +186,7 @@ class Search:
     def _find_hard(self) -> None:
         """Makes judges of the latents of the pool whose images suffer most, beside the judges so far."""
         psnr_db = np.concatenate(
-            [self._psnr_db(self.kept, self.chosen, rows) for rows in _chunks(np.arange(self.pool))]
+            [self._psnr_db(self.kept, self.chosen, rows) for rows in in_chunks(np.arange(self.pool))]
         )
         self.psnr_db = float(psnr_db.min())
         order = np.argsort(psnr_db, kind="stable")
@@ -214,7 +209,7 @@ class Search:
         """PSNR of the worst judge, or of one that is at or under `above_db`: nobody wants to know more then."""
         judges = self.judges if judges is None else judges
         lowest = np.inf
-        for rows in (judges[:_FIRST_ASKED], *_chunks(judges[_FIRST_ASKED:])):
+        for rows in (judges[:_FIRST_ASKED], *in_chunks(judges[_FIRST_ASKED:])):
             if len(rows):
                 lowest = min(lowest, float(self._psnr_db(layers, chosen, rows).min()))
             if lowest <= above_db:
@@ -224,45 +219,9 @@ class Search:
     def _psnr_db(
         self, layers: Sequence[Layer], chosen: Mapping[str, str], indices: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """The PSNR of each latent, [n]; of the output that suffers most, where there are several."""
-        inputs = self._inputs(indices)
-        names = [t.name for t in self.spec.outputs]
-        lowest = np.full(len(indices), PSNR_CAP_DB)
-        expected = self._expected(indices, inputs, names)
-        found = self._switched.run(names, inputs, {layer.node for layer in layers}, self._thresholds(chosen))
-        for tensor, a, b in zip(self.spec.outputs, expected, found, strict=True):
-            a, b = a.reshape(len(a), -1).astype(np.float64), b.reshape(len(b), -1).astype(np.float64)  # [n, E]
-            peak = 2 * half_range(tensor, float(np.abs(a).max(initial=0.0)))
-            noise = np.nan_to_num(np.square(a - b).mean(axis=1), nan=np.inf)
-            lowest = np.minimum(lowest, 10 * np.log10(peak * peak / np.maximum(noise, 1e-30)))
-        return lowest
-
-    def _expected(self, indices: NDArray[np.int64], inputs: Arrays, names: list[str]) -> list[NDArray[np.float32]]:
-        """What fp32 gives; kept for the same rows of the next choice while it is small."""
-        key = indices.tobytes()
-        if key in self._kept:
-            return self._kept[key]
-        outputs = list(self._fp32.run(names, inputs))
-        size = sum(o.nbytes for o in outputs)
-        if self._kept_bytes + size > _KEEP_BYTES:
-            self._kept.clear()
-            self._kept_bytes = 0
-        if size <= _KEEP_BYTES:
-            self._kept[key] = outputs
-            self._kept_bytes += size
-        return outputs
-
-    def _inputs(self, indices: NDArray[np.int64]) -> Arrays:
-        if np.array_equal(indices, np.arange(indices[0], indices[0] + len(indices))):
-            return probe_inputs(self.spec, SEED, int(indices[0]), len(indices))
-        rows = [probe_inputs(self.spec, SEED, int(i) - int(i) % 2, 2) for i in indices]
-        # In pairs: scalars are at their default in even rows of a draw, whatever the row's index.
-        return {name: np.stack([r[name][i % 2] for r, i in zip(rows, indices, strict=True)]) for name in rows[0]}
-
-
-def _chunks(indices: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(indices), _CHUNK):
-        yield indices[start : start + _CHUNK]
+        """The PSNR of each latent, [n]."""
+        on, thresholds = {layer.node for layer in layers}, self._thresholds(chosen)
+        return self._panel.psnr_db(lambda names, inputs: self._switched.run(names, inputs, on, thresholds), indices)
 
 
 def _noise(psnr_db: float) -> float:

@@ -9,7 +9,7 @@ from small_graphs import LATENT, dcgan, elementwise, latents, rows, weights
 
 from ganexport.gate import PROOF_SEED
 from ganexport.golden import SEED as GOLDEN_SEED
-from ganexport.precision import calibration, sensitivity
+from ganexport.precision import calibration, judges
 from ganexport.precision.calibration import calibration_inputs
 from ganexport.precision.ranges import ranges_from_graph
 from ganexport.precision.thresholds import LEVELS, METHODS, thresholds_from_graph
@@ -81,7 +81,7 @@ def test_one_row_in_eight_is_a_tail_of_its_role() -> None:
 
 
 def test_the_seeds_are_all_different() -> None:
-    assert len({calibration.SEED, sensitivity.SEED, PROOF_SEED, GOLDEN_SEED}) == 4
+    assert len({calibration.SEED, judges.SEED, PROOF_SEED, GOLDEN_SEED}) == 4
 
 
 def values_with(values: np.ndarray) -> dict[str, dict[str, float]]:

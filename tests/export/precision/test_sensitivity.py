@@ -12,10 +12,12 @@ from ganexport.parity import PSNR_CAP_DB
 from ganexport.passes.subpixel import convtranspose_to_subpixel
 from ganexport.precision.calibration import calibration_inputs
 from ganexport.precision.int8_layers import Layer
-from ganexport.precision.sensitivity import SEED, Search, search_from_model
+from ganexport.precision.judges import SEED, Judges
+from ganexport.precision.sensitivity import Search, search_from_model
 from ganexport.precision.thresholds import METHODS, WIDE_METHODS
-from ganexport.precision.traced import plain_session
+from ganexport.precision.traced import Arrays, plain_session
 from ganexport.probes import probe_inputs
+from ganruntime.spec import GeneratorSpec, Scalar, TensorSpec
 
 
 @pytest.fixture
@@ -62,6 +64,34 @@ def test_layers_leave_until_the_floor_is_met_and_the_cost_is_recorded(search: Se
     assert len(search.left) + len(search.kept) == len(search.layers)
     assert len(search.left) > 0
     assert all(left.node not in {layer.node for layer in search.kept} for left in search.left)
+
+
+def test_a_latent_is_the_same_in_whatever_company() -> None:
+    scalar = TensorSpec("truncation", "float32", (), Scalar(1.0, (0.0, 2.0)))
+    of = GeneratorSpec("scaled", (*small_graphs.spec().inputs, scalar), small_graphs.spec().outputs)
+    judges = Judges(of, small_graphs.dcgan())
+    whole = judges.inputs(np.arange(16))
+    assert len(set(whole["truncation"].tolist())) > 8
+    for rows in ([3], [5, 6, 7], [7, 2, 9, 4], [15, 0]):
+        found = judges.inputs(np.array(rows))
+        for name, array in whole.items():
+            np.testing.assert_array_equal(found[name], array[rows])
+
+
+@pytest.mark.filterwarnings("error")
+def test_judges_are_told_by_the_output_that_suffers_most() -> None:
+    judges, plain = Judges(small_graphs.spec(), small_graphs.dcgan()), plain_session(small_graphs.dcgan())
+
+    def off(outputs: list[str], inputs: Arrays) -> list[np.ndarray]:
+        (image,) = plain.run(outputs, dict(inputs))
+        image[0] += 0.02  # [-1, 1]: 40 dB
+        image[-1] = np.nan
+        return [image]
+
+    found = judges.psnr_db(off, np.arange(3))
+    assert found[0] == pytest.approx(40.0, abs=0.1)
+    assert found[1] == PSNR_CAP_DB
+    assert found[2] == -np.inf
 
 
 def worst_psnr_db(search: Search, kept: list[Layer], indices: np.ndarray) -> float:
