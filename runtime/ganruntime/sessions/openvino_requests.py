@@ -42,14 +42,18 @@ def run_in_this_thread(request: openvino.InferRequest, outputs: Sequence[NDArray
     Args:
         outputs: the request's, C-contiguous, not empty.
     """
-    infer = request.infer
+    # `infer` less the Python around it, which prepares inputs and wraps outputs, and has neither here: 2 µs.
+    infer = super(type(request), request).infer
     ends = [array.reshape(-1)[-1:].view(f"u{array.itemsize}") for array in outputs]
     marked = [(end, int.from_bytes(bytes([_MARK] * end.itemsize), "little")) for end in ends]
 
     def run() -> None:
         for end, mark in marked:
             end[0] = mark
-        infer(share_outputs=True)
+        try:
+            infer({}, True, False)  # no inputs to set, outputs as they are, no strings to decode
+        except TypeError:  # another version than 2026.4 takes other arguments there
+            request.infer(share_outputs=True)
         for end, mark in marked:
             if end[0] == mark:
                 run_at_once([request])
