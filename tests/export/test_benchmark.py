@@ -23,8 +23,9 @@ from ganexport.benchmark.result import BenchResult, ratio_text
 from ganexport.benchmark.result_text import text_from_result
 from ganexport.benchmark.rounds import Timing
 from ganexport.benchmark.runtime_contenders import Runtime, RuntimeImages
-from ganexport.benchmark.scenarios import _reference, bench_bundle, pool_of, slices
+from ganexport.benchmark.scenarios import _reference, bench_bundle, slices
 from ganexport.benchmark.settings import Settings
+from ganexport.benchmark.turns import pool_of
 from ganexport.bundling import Exported
 from ganexport.source import Source, require_origin
 from ganruntime.bundle import Bundle, read_bundle

@@ -11,9 +11,10 @@ from ganexport.benchmark.contender import Arrays, EagerPyTorch, close_all
 from ganexport.benchmark.lineup import KINDS, Lineup, Pick, lineup_for, pick_from_text, picks_for, why_from_error
 from ganexport.benchmark.result import BenchResult
 from ganexport.benchmark.runtime_contenders import Runtime
-from ganexport.benchmark.scenarios import bench_bundle, pool_of
+from ganexport.benchmark.scenarios import bench_bundle
 from ganexport.benchmark.settings import Settings
 from ganexport.benchmark.torch_contenders import Bfloat16Autocast, ChannelsLast, Compiled
+from ganexport.benchmark.turns import pool_of
 from ganexport.bundling import Exported
 from ganexport.source import Source
 from ganruntime.bundle import Bundle, read_bundle

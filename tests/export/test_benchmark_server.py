@@ -21,10 +21,10 @@ from ganexport.benchmark.contender import Arrays, EagerPyTorch
 from ganexport.benchmark.plain_contenders import PlainOnnxRuntime
 from ganexport.benchmark.rate_search import RateSearch
 from ganexport.benchmark.runtime_contenders import Runtime, RuntimeImages
-from ganexport.benchmark.scenarios import pool_of
 from ganexport.benchmark.server_scenario import serve_all
 from ganexport.benchmark.servers import BatcherServer, LockedServer, Server, servers_for
 from ganexport.benchmark.trial import Trial, WallTime, allowed_late, binomial_cdf, run_trial
+from ganexport.benchmark.turns import pool_of
 from ganexport.bundling import Exported
 from ganexport.source import Source
 from ganruntime.bundle import Bundle, read_bundle

@@ -14,29 +14,23 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ganexport.benchmark.agreement import check_outputs
 from ganexport.benchmark.contender import Arrays, Contender, close_all
 from ganexport.benchmark.environment import environment
 from ganexport.benchmark.lineup import Absent, Lineup, Pick, lineup_for, picks_for, why_from_error
 from ganexport.benchmark.neighbours import NeighbourWatch
-from ganexport.benchmark.result import BenchResult, Latency, RepeatCheck, Served, Throughput
-from ganexport.benchmark.rounds import Call, Progress, Spread, Timing, interleaved, percentile, ratios
+from ganexport.benchmark.repeat_check import repeat_checks
+from ganexport.benchmark.result import BenchResult, Latency, Served, Throughput
+from ganexport.benchmark.rounds import Progress, Spread, Timing, percentile, ratios
 from ganexport.benchmark.server_scenario import serve_all
 from ganexport.benchmark.servers import servers_for
-from ganexport.benchmark.settings import POOL_IMAGES, Settings
-from ganexport.probes import probe_inputs
+from ganexport.benchmark.settings import Settings
+from ganexport.benchmark.turns import SEED, calls_of, pool_of, timings_of
 from ganexport.source import Source, require_origin
 from ganruntime.bundle import Bundle
 from ganruntime.errors import InputError
 from ganruntime.generator import candidates
-
-SEED = 0x62656E63  # "benc": apart from the golden and the proving latents
-_REPEAT_LIMIT = 1.10  # TEST04: one sample over and over may not be more than 10 % faster
-_POOL_BATCHES, _POOL_BYTES = 64, 256 << 20
-_FASTEST_PERCENT = 10
-_DIFFERENT, _SAME = "different ", "same "
 
 
 def bench_bundle(
@@ -99,7 +93,7 @@ def bench_bundle(
         say("single stream")
         stream = _single_stream(lineup, pools[1], settings, progress)
         say("one sample over and over")
-        repeats = _repeats(lineup, pools[1], settings, progress)
+        repeats = repeat_checks(lineup, pools[1], settings, progress)
         served = _served(lineup, bundle, pools[1], stream, settings, say)
         neighbours = watch.found()
     finally:
@@ -220,34 +214,6 @@ def _served(
     return served
 
 
-def _timings(lineup: Lineup, calls: Mapping[str, Call], **options: Any) -> dict[str, Timing]:
-    """Interleaved rounds; who fails is out of the line-up. The reference may not: there is nothing to compare with."""
-    failures: dict[str, Exception] = {}
-    timings = interleaved(calls, failures=failures, **options)
-    for key, error in failures.items():
-        name = key.removeprefix(_DIFFERENT).removeprefix(_SAME)
-        if name == lineup.contenders[0].name:
-            raise error
-        if name not in lineup.absent:
-            lineup.drop(name, error)
-    return timings
-
-
-def pool_of(bundle: Bundle, batch: int, images: int = POOL_IMAGES) -> list[Arrays]:
-    """Different batches to go round in, the same for everybody: at least two, so that no call repeats the last one."""
-    row_bytes = sum(8 * t.size for t in bundle.spec.inputs) + sum(8 * t.size for t in bundle.spec.outputs)
-    count = min(_POOL_BATCHES, max(2, images // batch), max(2, _POOL_BYTES // (row_bytes * batch)))
-    return [probe_inputs(bundle.spec, SEED, i * batch, batch) for i in range(count)]
-
-
-def _calls(contenders: Sequence[Contender], pool: Sequence[Arrays]) -> dict[str, Callable[[int], object]]:
-    def call_of(contender: Contender) -> Callable[[int], object]:
-        run, count = contender.run, len(pool)
-        return lambda number: run(pool[number % count])
-
-    return {contender.name: call_of(contender) for contender in contenders}
-
-
 def _reference(contenders: Sequence[Contender], timings: Mapping[str, Timing]) -> Timing:
     """The fastest contender that ratios may be taken to."""
     references = [timings[c.name] for c in contenders if c.is_reference and c.name in timings]
@@ -257,9 +223,9 @@ def _reference(contenders: Sequence[Contender], timings: Mapping[str, Timing]) -
 def _offline(
     lineup: Lineup, pool: Sequence[Arrays], batch: int, settings: Settings, progress: Progress | None
 ) -> dict[str, Throughput]:
-    timings = _timings(
+    timings = timings_of(
         lineup,
-        _calls(lineup.contenders, pool),
+        calls_of(lineup.contenders, pool),
         rounds=settings.rounds,
         slice_seconds=settings.seconds / settings.rounds,
         progress=progress,
@@ -279,9 +245,9 @@ def _offline(
 def _single_stream(
     lineup: Lineup, pool: Sequence[Arrays], settings: Settings, progress: Progress | None
 ) -> dict[str, Latency]:
-    timings = _timings(
+    timings = timings_of(
         lineup,
-        _calls(lineup.contenders, pool),
+        calls_of(lineup.contenders, pool),
         rounds=settings.rounds,
         slice_seconds=settings.seconds / settings.rounds,
         least_calls=-(-settings.queries // settings.rounds),
@@ -297,49 +263,4 @@ def _single_stream(
             queries=timing.call_count,
         )
         for name, timing in timings.items()
-    }
-
-
-def _repeats(
-    lineup: Lineup, pool: Sequence[Arrays], settings: Settings, progress: Progress | None
-) -> dict[str, RepeatCheck]:
-    """TEST04: whether one sample over and over is faster than different ones, which would be the work of a cache.
-
-    Who is over the limit is looked at again, alone and with twice the rounds and the time, and that counts: a
-    neighbour's burst is gone by then, and a cache is not.
-    """
-    seconds = settings.seconds / settings.rounds / 2
-    gains = _gains(lineup, lineup.contenders, pool, settings.rounds, seconds, progress)
-    checks = {name: RepeatCheck(gain, _REPEAT_LIMIT) for name, gain in gains.items()}
-    for contender in list(lineup.contenders):
-        if not checks[contender.name].passed:
-            again = _gains(lineup, [contender], pool, 2 * settings.rounds, 2 * seconds, None)
-            for name, gain in again.items():
-                checks[name] = RepeatCheck(gain, _REPEAT_LIMIT, looks=2)
-    return checks
-
-
-def _gains(
-    lineup: Lineup,
-    contenders: Sequence[Contender],
-    pool: Sequence[Arrays],
-    rounds: int,
-    slice_seconds: float,
-    progress: Progress | None,
-) -> dict[str, float]:
-    different, same = _calls(contenders, pool), _calls(contenders, pool[:1])
-    names = list(different)
-    timings = _timings(
-        lineup,
-        {_DIFFERENT + name: call for name, call in different.items()}
-        | {_SAME + name: call for name, call in same.items()},
-        rounds=rounds,
-        slice_seconds=slice_seconds,
-        progress=progress,
-    )
-    return {
-        name: percentile(timings[_DIFFERENT + name].all_calls, _FASTEST_PERCENT)
-        / percentile(timings[_SAME + name].all_calls, _FASTEST_PERCENT)
-        for name in names
-        if name not in lineup.absent
     }
