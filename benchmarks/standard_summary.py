@@ -75,7 +75,7 @@ def _rows(result: BenchResult, batch: int) -> list[dict[str, Any]]:
                 "plain": plain,
                 "plain_label": plain and result.label(plain),
                 "plain_ms": plain and by_name[plain].batch_ms.median,
-                "over_plain": plain and by_name[plain].batch_ms.median / ms,
+                "over_plain": plain and by_name[ours].times_as_fast(by_name[plain]),
             }
         )
     return rows
@@ -88,16 +88,16 @@ def tuning_rows(result: BenchResult) -> list[dict[str, Any]]:
         by_name, name = result.offline[batch], f"ganruntime-tuned-{objective}"
         if name not in by_name or UNTUNED not in by_name:
             continue
-        tuned, untuned = by_name[name].batch_ms.median, by_name[UNTUNED].batch_ms.median
+        tuned, untuned = by_name[name], by_name[UNTUNED]
         rows.append(
             {
                 "objective": objective,
                 "batch": batch,
                 "picked": result.contenders[name]["setting"],
                 "psnr_db": result.psnr_db(name),
-                "tuned_ms": tuned,
-                "untuned_ms": untuned,
-                "over_untuned": untuned / tuned,
+                "tuned_ms": tuned.batch_ms.median,
+                "untuned_ms": untuned.batch_ms.median,
+                "over_untuned": tuned.times_as_fast(untuned),
             }
         )
     return rows

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ganexport.benchmark.environment import environment
+from ganexport.benchmark.result import Throughput
 from ganexport.benchmark.rounds import Spread
 from ganexport.source import Source
 from ganruntime.errors import BackendError, DeviceError, InputError
@@ -31,8 +32,9 @@ CASE = replace(CASES["dcgan-64"], batches=(8,), aims=(Aim(8, "fp32", 2.0), Aim(8
 def result_of(times_ms: dict[str, float], psnr_db: dict[str, float]) -> Any:
     """What a summary reads of a result. Names begin with what they are; int8 is in the name."""
 
-    def found(ms: float) -> SimpleNamespace:
-        return SimpleNamespace(batch_ms=Spread(ms, ms, ms), ratio=Spread(*[times_ms["eager"] / ms] * 3))
+    def found(ms: float) -> Throughput:
+        ratio = times_ms["eager"] / ms
+        return Throughput(Spread(8e3 / ms, 0, 0), Spread(ms, ms, ms), Spread(ratio, ratio, ratio), 80)
 
     precision = {name: "int8" if "int8" in name else "fp32" for name in times_ms}
     family = {name: "ours" if name.startswith("ganruntime") else "plain" for name in times_ms}

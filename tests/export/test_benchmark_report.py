@@ -63,7 +63,13 @@ def made(names: dict[str, str] | None = None) -> BenchResult:
         },
         offline={
             8: {
-                n: Throughput(Spread(100 * s, 90 * s, 110 * s), Spread(80 / s, 70 / s, 90 / s), Spread(s, s, s), 800)
+                n: Throughput(
+                    Spread(100 * s, 90 * s, 110 * s),
+                    Spread(80 / s, 70 / s, 90 / s),
+                    Spread(s, s, s),
+                    800,
+                    (70 / s, 80 / s, 90 / s),
+                )
                 for n, s in speeds.items()
             }
         },
@@ -77,6 +83,29 @@ def made(names: dict[str, str] | None = None) -> BenchResult:
         neighbours=Neighbours(0.01),
         environment=environment(),
     )
+
+
+def of_rounds(*rounds_ms: float) -> Throughput:
+    rates = Spread.of([8e3 / ms for ms in rounds_ms])
+    return Throughput(rates, Spread.of(rounds_ms), Spread(1.0, 1.0, 1.0), 80, rounds_ms)
+
+
+def test_one_is_as_fast_as_another_round_by_round() -> None:
+    """The machine was slower in two rounds of five for the one, and in three for the other."""
+    ours, plain = of_rounds(1.0, 1.0, 1.0, 2.0, 2.0), of_rounds(1.1, 1.1, 2.2, 2.2, 2.2)
+    assert ours.times_as_fast(plain) == pytest.approx(1.1)
+    assert plain.times_as_fast(ours) == pytest.approx(1 / 1.1)
+    before = replace(ours, rounds_ms=())
+    assert before.times_as_fast(plain) == pytest.approx(2.2)
+
+
+def test_a_record_without_rounds_is_read() -> None:
+    result = made()
+    data = json.loads(json.dumps(result.to_json()))
+    for found in data["offline"]["8"].values():
+        del found["rounds_ms"]
+    before = BenchResult.from_json(data).offline[8]
+    assert before == {name: replace(found, rounds_ms=()) for name, found in result.offline[8].items()}
 
 
 def test_everything_comes_back_from_json() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
 from ganexport.benchmark.lineup import Absent
 from ganexport.benchmark.neighbours import Neighbours
-from ganexport.benchmark.rounds import Spread
+from ganexport.benchmark.rounds import Spread, ratios
 from ganexport.benchmark.trial import Trial
 from ganruntime.errors import InputError
 
@@ -24,12 +24,21 @@ class Throughput:
     ratio: eager PyTorch's time over this one's, round by round: 2 is twice as fast. Where eager PyTorch ran with
         several threads and with one, the faster of the two counts.
     images: how many were made in the time that counts.
+    rounds_ms: milliseconds a batch in each round; empty in records of before they were kept.
     """
 
     images_per_second: Spread
     batch_ms: Spread
     ratio: Spread
     images: int
+    rounds_ms: tuple[float, ...] = ()
+
+    def times_as_fast(self, other: Throughput) -> float:
+        """How many times as fast as another of the same run this is: round by round, the median. A machine that is at
+        times slower slows both in a round, and one median more than the other."""
+        if self.rounds_ms and other.rounds_ms:
+            return ratios(other.rounds_ms, self.rounds_ms).median
+        return other.batch_ms.median / self.batch_ms.median
 
 
 @dataclass(frozen=True)
@@ -202,9 +211,16 @@ def _plain(value: Any) -> Any:
 
 
 def _from_plain(kind: type[T], data: Mapping[str, Any]) -> T:
-    """A flat dataclass of numbers and spreads; keys that it does not have are left out."""
-    known = {f.name: data[f.name] for f in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{k: Spread(**v) if isinstance(v, Mapping) else v for k, v in known.items()})
+    """A flat dataclass of numbers, rows of them and spreads. Keys that it does not have are left out, and what has a
+    default may be missing."""
+    wanted = [f for f in fields(kind) if f.name in data or f.default is MISSING]  # type: ignore[arg-type]
+    return kind(**{f.name: _from_json_value(data[f.name]) for f in wanted})
+
+
+def _from_json_value(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return Spread(**value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _served(data: Mapping[str, Any]) -> Served:

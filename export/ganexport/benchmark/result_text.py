@@ -43,7 +43,7 @@ def quality_rows(result: BenchResult) -> list[list[str]]:
 
 
 def best_lines(result: BenchResult) -> list[str]:
-    """At each batch size the fastest of ours over the fastest plain way, to float outputs, from the medians."""
+    """At each batch size the fastest of ours over the fastest plain way, to float outputs, by their medians."""
     lines = []
     for batch, by_name in result.offline.items():
         rates = {n: f.images_per_second.median for n, f in by_name.items() if not n.startswith("ganruntime_uint8")}
@@ -52,8 +52,9 @@ def best_lines(result: BenchResult) -> list[str]:
         if not ours or not plain:
             continue
         best, beside = max(ours, key=rates.__getitem__), max(plain, key=rates.__getitem__)
+        ratio = by_name[best].times_as_fast(by_name[beside])
         lines.append(
-            f"batch {batch}: {result.label(best)} is {ratio_text(rates[best] / rates[beside])} as fast as "
+            f"batch {batch}: {result.label(best)} is {ratio_text(ratio)} as fast as "
             f"{result.label(beside)}, the fastest that is not ours"
         )
     return lines

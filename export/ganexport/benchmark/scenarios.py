@@ -237,6 +237,7 @@ def _offline(
             batch_ms=Spread.of([1e3 * seconds for seconds in timing.means()]),
             ratio=ratios(reference, timing.means()),
             images=timing.call_count * batch,
+            rounds_ms=tuple(1e3 * seconds for seconds in timing.means()),
         )
         for name, timing in timings.items()
     }
