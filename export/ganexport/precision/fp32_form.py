@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from ganexport.precision.optimised import model_in_cpu_form
+from ganexport.passes.pipeline import CPU_PASSES
+from ganexport.precision.optimised import model_in_form
 from ganexport.precision.proof import NewVariant, Proof, new_variant
 from ganexport.precision.traced import Arrays
 from ganruntime.bundle import Variant
@@ -21,7 +22,7 @@ def fp32_form(variant: Variant, graph: bytes, inputs: Arrays, proof: Proof, say:
         InputError: no layer has a faster form.
         ParityError: it does not keep the bound of fp32.
     """
-    model, reports = model_in_cpu_form(proof.spec.name, variant.name, graph, inputs)
+    model, reports = model_in_form(proof.spec.name, variant.name, graph, inputs, CPU_PASSES, CPU_PASSES)
     form = ir.to_proto(model).SerializeToString()
     changed = sum(len(report.changed) for report in reports)
     say(f"{variant.name}: {changed} layer(s) in another form; proving over {proof.latents:,} latents")

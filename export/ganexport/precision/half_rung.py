@@ -12,7 +12,7 @@ import onnx_ir as ir
 from ganexport.parity import Floors
 from ganexport.passes.pipeline import BF16_PASSES
 from ganexport.precision.half_graph import half_graph_from_model
-from ganexport.precision.optimised import model_in_cpu_form, optimised_model
+from ganexport.precision.optimised import model_in_form, optimised_model
 from ganexport.precision.proof import NewVariant, Proof, new_variant, require_floors
 from ganexport.precision.ranges import ranges_from_graph
 from ganexport.precision.reference import ReferenceSession
@@ -23,8 +23,7 @@ from ganruntime.errors import BackendError, MissingDependencyError
 from ganruntime.sessions.onnxruntime import OnnxRuntimeSession
 
 BF16_FORM = "bf16-cpu"  # 3 × 3 convolutions in Winograd's form, whose products are then in bf16
-# The other pass of that form is in every half graph.
-_FORM_PASSES = ("conv_to_winograd",)
+_WINOGRAD = "conv_to_winograd"
 
 
 def half_rung(
@@ -40,7 +39,7 @@ def half_rung(
     rung, half = variant.name, HALF_TYPES[variant.precision]
     report: dict[str, Any] = {}
     if rung == BF16_FORM:
-        model, reports = model_in_cpu_form(proof.spec.name, rung, graph, inputs, _FORM_PASSES)
+        model, reports = model_in_form(proof.spec.name, rung, graph, inputs, (*BF16_PASSES, _WINOGRAD), (_WINOGRAD,))
         report["passes"] = [r.to_json() for r in reports]
     else:
         # Forms that are fast with OpenVINO: in bfloat16 it runs there at twice the speed of fp32.

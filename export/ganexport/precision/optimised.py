@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx
 import onnx_ir as ir
 
-from ganexport.passes.pipeline import CPU_PASSES, DEFAULT_PASSES, run_passes
+from ganexport.passes.pipeline import DEFAULT_PASSES, run_passes
 from ganexport.passes.report import PassReport
 from ganexport.precision.traced import Arrays
 from ganruntime.errors import InputError
@@ -20,15 +20,18 @@ def optimised_model(graph: bytes, inputs: Arrays, extra: Sequence[str] = ()) -> 
     return _passed(graph, inputs, extra)[0]
 
 
-def model_in_cpu_form(
-    name: str, rung: str, graph: bytes, inputs: Arrays, wanted: Sequence[str] = CPU_PASSES
+def model_in_form(
+    name: str, rung: str, graph: bytes, inputs: Arrays, passes: Sequence[str], wanted: Sequence[str]
 ) -> tuple[ir.Model, list[PassReport]]:
-    """The fp32 graph of the generator `name` in forms for OpenVINO, and the reports of the passes `wanted`.
+    """The fp32 graph of the generator `name` in the forms of a rung, and the reports of the passes `wanted`.
+
+    Args:
+        passes: those that make the forms, after the default ones. wanted: those of them without which the rung is none.
 
     Raises:
         InputError: none of those found anything to do.
     """
-    model, reports = _passed(graph, inputs, CPU_PASSES)
+    model, reports = _passed(graph, inputs, passes)
     reports = [report for report in reports if report.name in wanted]
     if not any(report.changed for report in reports):
         raise InputError(

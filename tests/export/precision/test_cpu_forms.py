@@ -129,7 +129,7 @@ def test_fp32_is_what_is_taken_unless_a_form_is_named(both_forms: Path) -> None:
 
 
 def test_a_form_that_computes_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = fp32_form.model_in_cpu_form
+    real = fp32_form.model_in_form
 
     def spoiled(*arguments: object) -> tuple[ir.Model, list[PassReport]]:
         model, reports = real(*arguments)  # type: ignore[arg-type]
@@ -140,7 +140,7 @@ def test_a_form_that_computes_something_else_is_refused(tmp_path: Path, monkeypa
 
     path = write_bundle(tmp_path / "wide.gan", wide())
     before = (path / "manifest.json").read_bytes()
-    monkeypatch.setattr(fp32_form, "model_in_cpu_form", spoiled)
+    monkeypatch.setattr(fp32_form, "model_in_form", spoiled)
     with pytest.raises(ParityError, match="does not compute what the fp32 graph computes") as raised:
         rungs_into_bundle(path, ["fp32-cpu"], **FEW)  # type: ignore[arg-type]
     assert "expected: at most 1e-05 apart" in str(raised.value)
