@@ -177,7 +177,7 @@ CASES = {
         Case(
             "stylegan2-256",
             (8,),
-            6.0,
+            2.0,
             2,
             make=lambda: stylegan2(256, 16384),
             latents=8,
