@@ -188,7 +188,8 @@ def test_a_resumed_run_may_take_its_batch_in_other_parts(one_thread: None, tmp_p
     """Equal within rounding where nothing looks across the batch: float32, by RMSprop, which turns no small gradient
     into a whole step as Adam does."""
     data, small = TINY_RECIPES["toy"]
-    small = small | {"optimiser": "rmsprop"}
+    # Few places in a batch of 8 leave gradients that nearly cancel, of which RMSprop makes much as well.
+    small = small | {"optimiser": "rmsprop", "generator_signs": 0}
     train("toy", data, tmp_path / "whole", steps=6, settings=small, threads=1)
     train("toy", data, tmp_path / "parts", steps=3, settings=small, threads=1)
     train("toy", None, tmp_path / "parts", steps=6, resume=True, settings={"accumulate": 4})

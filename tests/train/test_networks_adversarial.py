@@ -220,9 +220,10 @@ def test_signs_of_z_choose_places_and_the_rest_of_it_varies_what_is_drawn_there(
     generator = built("vector_generator", z_size=9, widths=[8], frequencies=6, skip=3.0, signs=7).eval()
     z = torch.randn(64, 9)
     places = generator.places.places  # [2, 7]
-    assert torch.allclose(places @ places.T, torch.eye(2), atol=1e-5)
+    assert torch.allclose(places @ places.T, torch.eye(2), atol=2e-3)
     seen = generator.places(z)  # [64, 2 + 2]
-    assert torch.allclose(seen[:, :2], z[:, 2:].sign() @ places.T, atol=1e-6)
+    for order in (torch.arange(7), torch.randperm(7)):  # exact, in whatever order a device adds
+        assert torch.equal(seen[:, :2].double(), z[:, 2:].sign()[:, order].double() @ places[:, order].double().T)
     assert torch.allclose(seen[:, 2:], 0.2 * z[:, :2])
     assert torch.allclose(generator(z), generator.layers(seen) + seen[:, :2] @ generator.skip.T, atol=1e-5)
     # How large those components are is not seen: there is nothing between two places.

@@ -36,6 +36,7 @@ from gantrain.networks.checks import checked_flag, checked_number, checked_width
 _LOWEST, _HIGHEST = 0.5, 30.0  # of the discriminator's
 _GENERATOR_STD = 2.0  # of each component of the generator's
 _SMOOTH_STD = 0.2  # of what is left of z beside the places
+_EXACT = 1024  # entries of the map are whole numbers of this part: sums of ± them are exact in any order
 
 
 class Frequencies(nn.Module):
@@ -80,8 +81,9 @@ class Places(nn.Module):
     several generators; a categorical code, as InfoGAN has it, serves as well). Here the discrete part of the latent is
     the signs of some components of z, which all devices and precisions agree about: they choose one of 2^signs places,
     a fixed random orthogonal map of ±1, spread over all of the data much as a Gaussian is. What lies between two places
-    no latent asks for. The other components vary what is drawn at a place; they start small, so that places do not
-    overlap.
+    no latent asks for; and a place is the same to the last bit on all devices, for where neighbours belong to different
+    modes the generator is so steep that their rounding would show. The other components vary what is drawn at a place;
+    they start small, so that places do not overlap.
     """
 
     places: Tensor  # float32 [outputs, signs]
@@ -89,7 +91,8 @@ class Places(nn.Module):
     def __init__(self, z_size: int, outputs: int, signs: int) -> None:
         super().__init__()
         self.smooth = z_size - signs
-        self.register_buffer("places", nn.init.orthogonal_(torch.empty(outputs, signs)))
+        places = nn.init.orthogonal_(torch.empty(outputs, signs))
+        self.register_buffer("places", (places * _EXACT).round() / _EXACT)
 
     def forward(self, z: Tensor) -> Tensor:
         place = nn.functional.linear(z[:, self.smooth :].sign(), self.places)  # [N, outputs]
