@@ -10,6 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ganexport.passes.activation_first import activation_first
+from ganexport.passes.dense_layout import dense_to_channels_last
 from ganexport.passes.fold_affine import fold_affine
 from ganexport.passes.fold_batchnorm import fold_batchnorm
 from ganexport.passes.fold_constants import fold_constants
@@ -41,6 +42,7 @@ PASSES: dict[str, Callable[[ir.Model], PassReport]] = {
     "narrow_convtranspose_to_subpixel": narrow_convtranspose_to_subpixel,
     "bf16_convtranspose_to_subpixel": bf16_convtranspose_to_subpixel,
     "activation_first": activation_first,
+    "dense_to_channels_last": dense_to_channels_last,
     "conv_to_winograd": conv_to_winograd,
     "share_common": share_common,
 }
@@ -58,8 +60,13 @@ DEFAULT_PASSES = (
     "share_common",
     "prune",
 )
-# What pays with OpenVINO and large batches, and may cost elsewhere: the rung fp32-cpu has it.
-CPU_PASSES = ("narrow_convtranspose_to_subpixel", "conv_to_winograd")
+# What pays with OpenVINO, and may cost elsewhere: the rung fp32-cpu has it.
+CPU_PASSES = (
+    "narrow_convtranspose_to_subpixel",
+    "conv_to_winograd",
+    "dense_to_channels_last",
+    "activation_first",
+)
 BF16_PASSES = ("bf16_convtranspose_to_subpixel", "activation_first")  # the same, for products in bfloat16
 # A pass may change the order of float32 sums, and nothing else; as a share of the largest output.
 BOUND = 1e-5

@@ -14,6 +14,7 @@ from small_graphs import graph_of, spec, weights, write_bundle
 
 import ganruntime
 from ganexport.parity import FLOORS
+from ganexport.passes.pipeline import CPU_PASSES
 from ganexport.passes.report import PassReport
 from ganexport.precision import fp32_form
 from ganexport.precision.rungs import CPU_FORMS, images_to_run, rungs_into_bundle
@@ -90,10 +91,7 @@ def test_the_manifest_says_what_was_changed_and_what_was_run(both_forms: Path) -
         assert report["gate"] == {"latents": 8, "seed": 0x70726F6F, "batches": [1, 3]}
         assert {v.batches for v in bundle.variant(name).verdicts} == {(1, 3)}
     reports = bundle.manifest.reports["precision"]
-    assert [done["name"] for done in reports["fp32-cpu"]["passes"]] == [
-        "narrow_convtranspose_to_subpixel",
-        "conv_to_winograd",
-    ]
+    assert [done["name"] for done in reports["fp32-cpu"]["passes"]] == list(CPU_PASSES)
     assert reports["fp32-cpu"]["floors"] is None
     assert reports["bf16-cpu"]["floors"]["psnr_db"] == 38.0
 
