@@ -197,6 +197,7 @@ def measure(cases: list[Case], options: argparse.Namespace) -> int:
         print(text_from_result(result))
         commands = [f"ganexport {shlex.join(command)}" for command in case.commands(Path("runs/standard") / case.name)]
         records[case.name] = record_from_result(case, result, peaks, commands, gigaflops(source_of(case)[0]))
+        write_atomically(options.output / f"standard-{case.name}{suffix}.json", json_bytes(result.to_json()))
         _write(case, result, records, options.output, suffix)
         print(f"  {time.perf_counter() - start:.0f} s", flush=True)
     print((options.output / f"standard{suffix}.md").read_text(encoding="utf-8"))
@@ -205,7 +206,7 @@ def measure(cases: list[Case], options: argparse.Namespace) -> int:
 
 
 def redraw(options: argparse.Namespace) -> int:
-    """Makes the pages and pictures of earlier results anew."""
+    """Makes the pages and pictures of earlier results anew; what was measured stays as it was written then."""
     suffix = "-gpu" if options.gpu else ""
     records = _earlier(options.output / f"standard{suffix}.json")
     for name in options.generators or records:
@@ -223,7 +224,6 @@ def _write(case: Case, result: BenchResult, records: dict[str, dict[str, Any]], 
     name = f"standard-{case.name}{suffix}"
     pictures = {f"{name}{file.removeprefix('bench')}": data for file, data in pictures_from_result(result).items()}
     written = {
-        f"{name}.json": json_bytes(result.to_json()),
         f"{name}.md": markdown_from_result(result, list(pictures)).encode(),
         **pictures,
         f"standard{suffix}.json": json_bytes({"schema_version": 1, "generators": kept}),

@@ -3,6 +3,8 @@ GPU."""
 
 from __future__ import annotations
 
+import argparse
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -174,6 +176,16 @@ def test_what_was_prepared_in_the_same_words_is_not_prepared_again(
     assert given[5:] == ["precision", "verify", "tune"]
     standard.prepare(replace(case, latents=7), fresh=True)
     assert given[8:] == ["demo", "to-onnx", "precision", "verify", "tune"]
+
+
+def test_drawing_anew_leaves_what_was_measured_as_it_is(tmp_path: Path) -> None:
+    for name in ("standard.json", "standard-digits.json"):
+        shutil.copy(standard.RESULTS / name, tmp_path / name)
+    before = (tmp_path / "standard-digits.json").read_bytes()
+    assert standard.redraw(argparse.Namespace(gpu=False, output=tmp_path, generators=["digits"])) == 0
+    assert (tmp_path / "standard-digits.json").read_bytes() == before
+    assert (tmp_path / "standard-digits-quality.png").read_bytes().startswith(b"\x89PNG")
+    assert "digits" in (tmp_path / "standard.md").read_text(encoding="utf-8")
 
 
 def test_without_a_gpu_nothing_is_measured_in_its_place(
