@@ -61,12 +61,18 @@ def main() -> int:
 
 
 def make(case: Case, work: Path, seed: int) -> None:
-    """Trains, exports, verifies and scores one run, as far as that is not done; each leaves a file that says so."""
+    """Trains, exports, verifies and scores one run, as far as that is not done; each leaves a file that says so.
+
+    What follows a step that had to be done is done again. A training that was begun with other arguments is not gone on
+    with: `--resume` would go on with the old ones.
+    """
+    afresh = False
     for step, arguments in case.commands(work, seed).items():
         done = work / f"{case.name}-{seed}.{step}.json"
-        if done.is_file() and json.loads(done.read_text())["arguments"] == arguments:
+        if not afresh and done.is_file() and json.loads(done.read_text())["arguments"] == arguments:
             continue
-        begun = step == "train" and case.run(work, seed).is_dir()
+        afresh = True
+        begun = step == "train" and _begun(case, work, seed, arguments)
         extra = ["--resume"] if begun else []
         print(f"ganexport {' '.join([*arguments, *extra])}", flush=True)
         output, seconds, cpu_seconds = _ganexport([*arguments, *extra], quiet=step == "train")
@@ -79,6 +85,17 @@ def make(case: Case, work: Path, seed: int) -> None:
             "answer": answer,
         }
         write_atomically(done, json.dumps(entry, indent=1).encode())
+
+
+def _begun(case: Case, work: Path, seed: int, arguments: Sequence[str]) -> bool:
+    """Whether this training was begun and stopped; notes that it is begun otherwise."""
+    folder, note = case.run(work, seed), work / f"{case.name}-{seed}.begun.json"
+    if not folder.is_dir():
+        write_atomically(note, json.dumps(list(arguments)).encode())
+        return False
+    if not note.is_file() or json.loads(note.read_text()) != list(arguments):
+        raise SystemExit(f"{folder} was begun with other arguments than the case has now: remove it to train it anew")
+    return True
 
 
 def publish(case: Case, work: Path) -> None:

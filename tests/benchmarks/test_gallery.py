@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import json
 import sys
@@ -167,3 +168,27 @@ def test_what_is_done_is_not_done_again_and_a_stopped_training_is_gone_on_with(
         gallery.make(CASE, tmp_path, 3)
     assert called[0][0] == "train"
     assert called[0][-1] == "--resume"
+
+
+def test_a_case_with_other_settings_goes_on_with_nothing_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+
+    def answer(arguments: list[str], quiet: bool) -> tuple[str, float, float]:
+        called.append(arguments[0])
+        if arguments[0] == "train":
+            (tmp_path / "ring-quick-3").mkdir()
+        return "{}", 2.0, 1.0
+
+    monkeypatch.setattr(gallery, "_ganexport", answer)
+    gallery.make(CASE, tmp_path, 3)
+    other = dataclasses.replace(CASE, changes={"steps": 30})
+    with pytest.raises(SystemExit, match=r"other arguments .* remove it"):
+        gallery.make(other, tmp_path, 3)
+    (tmp_path / "ring-quick-3").rmdir()
+    called.clear()
+    gallery.make(other, tmp_path, 3)
+    # The arguments of the score are the same as before, and it is of the new training all the same.
+    assert called == ["train", "to-onnx", "verify", "evaluate"]
+    called.clear()
+    gallery.make(other, tmp_path, 3)
+    assert called == []
