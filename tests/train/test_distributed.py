@@ -67,6 +67,7 @@ def assert_equal(left: Path, right: Path) -> None:
 def test_what_two_processes_make_of_a_training(one_thread: None, folder: Path, tmp_path: Path) -> None:
     """One test for one start of torchrun, which is most of what it costs."""
     found = [json.loads((folder / f"found-{rank}.json").read_text()) for rank in (0, 1)]
+    assert [each["threads left"] for each in found] == [[], []]
     for recipe, changes in RECIPES.items():
         # Two processes are two parts: a sum of two has the same bits in either order.
         parts = 2 * changes.get("accumulate", 1)

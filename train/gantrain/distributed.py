@@ -11,6 +11,7 @@ The first process alone writes. What goes wrong in any of them ends all: see `ag
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -169,6 +170,11 @@ def joined() -> Iterator[Processes]:
     if processes.count == 1 or dist.is_initialized():
         yield processes
         return
+    # Before there is a group: its functions have that of the moment as a default argument, and whatever imports them
+    # later, as torch's optimisers do, keeps it for good. Gloo's threads are then left when the interpreter ends, and
+    # now and then one of them aborts the process.
+    importlib.import_module("torch.distributed.nn.functional")
+
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
