@@ -194,10 +194,10 @@ def measure(cases: list[Case], options: argparse.Namespace) -> int:
         start = time.perf_counter()
         print(f"{case.name}:", flush=True)
         result = bench(case, gpu=options.gpu, share=options.quick)
+        write_atomically(options.output / f"standard-{case.name}{suffix}.json", json_bytes(result.to_json()))
         print(text_from_result(result))
         commands = [f"ganexport {shlex.join(command)}" for command in case.commands(Path("runs/standard") / case.name)]
         records[case.name] = record_from_result(case, result, peaks, commands, gigaflops(source_of(case)[0]))
-        write_atomically(options.output / f"standard-{case.name}{suffix}.json", json_bytes(result.to_json()))
         _write(case, result, records, options.output, suffix)
         print(f"  {time.perf_counter() - start:.0f} s", flush=True)
     print((options.output / f"standard{suffix}.md").read_text(encoding="utf-8"))

@@ -68,6 +68,14 @@ def test_each_recipe_has_one_case_for_its_preview() -> None:
     assert sorted(case.recipe for case in CASES.values() if case.preview) == sorted(RECIPES)
 
 
+def test_the_preset_for_faces_is_what_was_recorded() -> None:
+    from gantrain.recipes import recipe_from_name
+
+    changes = dict(CASES["faces-cgan-hair"].changes)
+    assert (changes.pop("label"), changes.pop("size")) == ("hair_style", recipe_from_name("cgan").defaults.size)
+    assert changes == recipe_from_name("cgan").presets["faces"]
+
+
 def test_the_page_is_what_the_records_say() -> None:
     page = gallery.PAGE.read_text()
     assert page == page_with(page, [RECORDS[name] for name in CASES if name in RECORDS])

@@ -221,16 +221,17 @@ class Diagnosis:
         if found[-1] is None or found[-2] is None:
             return None
         now, most = max(found[-1], found[-2]), max(value for value in found if value is not None)
-        if not self._draws_well:
-            return None  # of a generator that draws nothing well yet, no mode is missing more than another
         missing = self._modes - now
-        lost = most - now >= _MISSING * self._modes
+        # Of a generator that draws nothing well yet, none is lost more than another. Past half of the run it is late.
+        lost = self._draws_well and most - now >= _MISSING * self._modes
         late = self._scores[-2]["step"] >= self._settings.steps / 2 and missing >= _MISSING * self._modes
         if not lost and not late:
             return None
         what = f"{missing:g} of {self._modes} kinds of samples are hardly drawn" + (
             f"; {self._modes - most:g} were the fewest before." if lost else "."
         )
+        if not self._draws_well:
+            what += " Nor is most of what is drawn any of them."
         remedies = []
         if self._settings.pack == 1 and not self._settings.label:
             remedies.append("let D judge samples in packs: --set pack=2")
