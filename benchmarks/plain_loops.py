@@ -57,10 +57,11 @@ class Plain:
     discriminator: nn.Module
     tuned: bool = False
     steps: int = 0
-    path_mean: Tensor = field(default_factory=lambda: torch.zeros(()))
+    path_mean: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         s = self.s
+        self.path_mean = torch.zeros((), device=next(self.generator.parameters()).device)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         adam = {"betas": (s.beta1, s.beta2)} | ({"fused": True} if self.tuned else {})
         kind: Callable[..., torch.optim.Optimizer] = (
@@ -224,7 +225,7 @@ PLAIN_STEPS: dict[str, Callable[[Plain, Feed], Losses]] = {
 
 
 class RandomFeed:
-    """torch's random numbers, and batches at random from `data`, which is held in memory as float32.
+    """torch's random numbers, and batches at random from `data`, which is held in the device's memory as float32.
 
     Args:
         label: the attribute that a conditional recipe is told.
@@ -232,43 +233,50 @@ class RandomFeed:
     """
 
     def __init__(
-        self, data: ImageSource | GaussianMixture | Curves, s: Any, label: str | None, *, channels_last: bool = False
+        self,
+        data: ImageSource | GaussianMixture | Curves,
+        s: Any,
+        label: str | None,
+        *,
+        channels_last: bool = False,
+        device: str = "cpu",
     ) -> None:
-        self._data, self._batch, self._z_size = data, s.batch, s.z_size
+        self._data, self._batch, self._z_size, self._device = data, s.batch, s.z_size, device
         self._mixing = getattr(s, "mixing", 0.0)
         self._labels: Tensor | None = None
         if isinstance(data, ImageSource):
             order = torch.channels_last if channels_last else torch.contiguous_format
-            images = torch.tensor(data.images).permute(0, 3, 1, 2)
+            images = torch.tensor(data.images, device=device).permute(0, 3, 1, 2)
             self._images = (images.float() / 127.5 - 1.0).contiguous(memory_format=order)
-            self._labels = None if label is None else torch.tensor(data.labels[label])
+            self._labels = None if label is None else torch.tensor(data.labels[label], device=device)
         elif isinstance(data, GaussianMixture):
-            self._centres = torch.tensor(data.centres, dtype=torch.float32)
+            self._centres = torch.tensor(data.centres, dtype=torch.float32, device=device)
         else:
-            self._places = torch.tensor(np.square(data.places), dtype=torch.float32)
+            self._places = torch.tensor(np.square(data.places), dtype=torch.float32, device=device)
 
     def real(self) -> tuple[Tensor, Labels]:
         if isinstance(self._data, GaussianMixture):
-            modes = torch.randint(len(self._centres), (self._batch,))
-            return self._centres[modes] + self._data.sigma * torch.randn(self._batch, self._data.size), ()
+            modes = torch.randint(len(self._centres), (self._batch,), device=self._device)
+            spread = torch.randn(self._batch, self._data.size, device=self._device)
+            return self._centres[modes] + self._data.sigma * spread, ()
         if isinstance(self._data, Curves):
-            a = 1.0 + torch.rand(self._batch, 1)
+            a = 1.0 + torch.rand(self._batch, 1, device=self._device)
             return a * self._places + (a - 1.0), ()
-        places = torch.randint(len(self._images), (self._batch,))
+        places = torch.randint(len(self._images), (self._batch,), device=self._device)
         return self._images[places], () if self._labels is None else (self._labels[places],)
 
     def z(self) -> Tensor:
-        return torch.randn(self._batch, self._z_size)
+        return torch.randn(self._batch, self._z_size, device=self._device)
 
     def factors(self) -> Tensor:
-        return torch.rand(self._batch)
+        return torch.rand(self._batch, device=self._device)
 
     def mixing(self, layers: int) -> tuple[Tensor, Tensor]:
-        crossover = torch.randint(1, layers, (self._batch,))
-        return self.z(), torch.where(torch.rand(self._batch) < self._mixing, crossover, layers)
+        crossover = torch.randint(1, layers, (self._batch,), device=self._device)
+        return self.z(), torch.where(torch.rand(self._batch, device=self._device) < self._mixing, crossover, layers)
 
     def noise(self, sides: list[int]) -> list[Tensor]:
-        return [torch.randn(self._batch, 1, side, side) for side in sides]
+        return [torch.randn(self._batch, 1, side, side, device=self._device) for side in sides]
 
     def directions(self, images: Tensor) -> Tensor:
         return torch.randn_like(images) / (images.shape[2] * images.shape[3]) ** 0.5

@@ -45,7 +45,7 @@ class Case:
         may be the fastest is measured: neither channels-last nor autocast, nor plain int8, which misses the floor in
         the smaller networks; ours with `streams` alone.
     rungs, later_rungs: what ours is measured in; the latter by a command of their own, so that int8 is not searched
-        for again where a bundle is from before them.
+        for again where a bundle is from before them. gpu_rungs: the same on a GPU.
     streams: of OpenVINO, with each of which ours is measured.
     scaled: makes the network with StyleGAN2's modulation in the scaled form, for torch.compile.
     """
@@ -67,11 +67,12 @@ class Case:
     pool_images: int = 256
     rungs: tuple[str, ...] = ("fp32-cpu", "bf16", "int8")
     later_rungs: tuple[str, ...] = ()
+    gpu_rungs: tuple[str, ...] = ("fp32-cuda", "fp16")
     aims: tuple[Aim, ...] = ()
     scaled: Callable[[], nn.Module] | None = None
 
-    def commands(self, folder: Path) -> list[list[str]]:
-        """What makes the bundles, as arguments of `ganexport`."""
+    def commands(self, folder: Path, *, gpu: bool = False) -> list[list[str]]:
+        """What makes the bundles, as arguments of `ganexport`; for a GPU one bundle, proven there, and not tuned."""
         bundle, plain = str(self.bundle(folder)), str(self.plain(folder))
         proven_in = [] if self.proof_batches is None else ["--batch", ",".join(map(str, self.proof_batches))]
         if self.demo is not None:
@@ -82,14 +83,15 @@ class Case:
             source = ["--factory", factory, "--spec", str(folder / f"{self.name}.json")]
             source += ["--latents", str(self.latents), *proven_in]
             made = [["to-onnx", *source, "-o", bundle, *([] if self.pixels else ["--no-uint8"])]]
-        if self.begins_with_pixel:
+        if self.begins_with_pixel and not gpu:
             made.append(["to-onnx", *source, "-o", plain, "--without-pass", "convtranspose_to_gemm", "--no-uint8"])
         latents = ["--latents", str(self.latents), *proven_in]
         if self.calibration is not None:
             latents += ["--calibration-latents", str(self.calibration)]
-        made += [["precision", bundle, *rungs, *latents] for rungs in (self.rungs, self.later_rungs) if rungs]
-        made.append(["verify", bundle, "--backend", "openvino", *proven_in])
-        return made if self.is_slow else [*made, self.tuning(folder)]
+        wanted = (self.gpu_rungs,) if gpu else (self.rungs, self.later_rungs)
+        made += [["precision", bundle, *rungs, *latents] for rungs in wanted if rungs]
+        made.append(["verify", bundle, *(("--device", "cuda") if gpu else ("--backend", "openvino")), *proven_in])
+        return made if self.is_slow or gpu else [*made, self.tuning(folder)]
 
     def tuning(self, folder: Path) -> list[str]:
         """The last of the commands, which is of this machine as it is now."""
@@ -171,6 +173,7 @@ CASES = {
             queries=12,
             pool_images=16,
             later_rungs=("bf16-cpu",),
+            gpu_rungs=("fp16",),  # no ConvTranspose
             aims=(Aim(8, "fp32", 5.0), Aim(8, "int8", 8.0)),
             scaled=lambda: _scaled(64, 8192),
         ),
@@ -191,6 +194,7 @@ CASES = {
             queries=4,
             pool_images=16,
             rungs=("fp32-cpu", "bf16", "bf16-cpu", "int8"),
+            gpu_rungs=("fp16",),
             scaled=lambda: _scaled(256, 16384),
         ),
     )
@@ -200,7 +204,8 @@ CASES = {
 def contenders(case: Case, gpu: bool) -> tuple[str, ...]:
     """The names of everybody who is measured beside eager PyTorch (`ganexport bench --help`)."""
     if gpu:
-        return ("channels-last", "bf16-autocast", "torch-compile", "onnxruntime:fp32", "ganruntime:fp32")
+        ours = (f"ganruntime:{rung}" for rung in ("fp32", *case.gpu_rungs))
+        return ("channels-last", "bf16-autocast", "torch-compile", "onnxruntime:fp32", *ours)
     # Where there is a scaled form, that is compiled, as an extra; compiling the grouped one too would take minutes.
     compiled = () if case.scaled else ("torch-compile",)
     rungs = (*case.rungs, *case.later_rungs)

@@ -17,7 +17,7 @@ from ganruntime.errors import BackendError
 
 # Those that ours is to be faster than; eager PyTorch and its variants are what ratios are taken to.
 _PLAIN = ("torch_compile", "torch_compile_scaled", "onnxruntime", "openvino")
-_PRECISIONS = ("fp32", "bf16", "int8")
+_PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 def gigaflops(source: Source) -> float:
@@ -163,6 +163,17 @@ def _tuning_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def _peaks_in_words(peaks: Mapping[str, float]) -> str:
+    if not peaks:
+        return "The rate of PyTorch's own large matrix products was not measured. "
+    rates = ", ".join(f"{name} {value:,.0f}" for name, value in peaks.items())
+    return (
+        "*At PyTorch's rate* is what the network's products as it is written would take at the rate of PyTorch's own "
+        f"large matrix products here ({rates}, in 10⁹ operations a second): better kernels, or a form with fewer "
+        "products, can be below it. "
+    )
+
+
 def markdown_from_records(records: Sequence[Mapping[str, Any]], suffix: str = "") -> str:
     """The page of all of them. suffix: of the files' names."""
     # A neighbour only ever makes a peak lower.
@@ -176,10 +187,9 @@ def markdown_from_records(records: Sequence[Mapping[str, Any]], suffix: str = ""
     lines += [
         "Ratios are over eager PyTorch as it is written, in the same interleaved run (of all threads and of one thread "
         "the faster); *best plain* is the fastest of torch.compile, ONNX Runtime and OpenVINO without this project "
-        f"that is as exact: in fp32, or, for rows below it, with {FLOOR_PSNR_DB} dB in the worst image. *At PyTorch's "
-        "rate* is what the network's products as it is written would take at the rate of PyTorch's own large matrix "
-        f"products here ({', '.join(f'{name} {value:,.0f}' for name, value in peaks.items())}, in 10⁹ operations a "
-        "second): better kernels, or a form with fewer products, can be below it. A page for each generator: "
+        f"that is as exact: in fp32, or, for rows below it, with {FLOOR_PSNR_DB} dB in the worst image. "
+        + _peaks_in_words(peaks)
+        + "A page for each generator: "
         + ", ".join(f"[{r['generator']}](standard-{r['generator']}{suffix}.md)" for r in records)
         + ".",
         "",

@@ -41,6 +41,7 @@ class GivenFeed:
 
     def __init__(self, plan: Plan, state: TrainingState) -> None:
         self._seed, self._batch, self._first = plan.record.seed, plan.settings.batch, -plan.settings.batch
+        self._device = plan.device
         self._batches = Batches(plan, spec_of(plan, state).inputs[0])
         self._draw = Drawing(plan, state.generator, self._batches)
 
@@ -52,7 +53,7 @@ class GivenFeed:
         return self._batches.latents(self._first, self._batch)
 
     def factors(self) -> Tensor:
-        return torch.from_numpy(factors(self._seed, self._first, self._batch))
+        return torch.from_numpy(factors(self._seed, self._first, self._batch)).to(self._device)
 
     def mixing(self, layers: int) -> tuple[Tensor, Tensor]:
         crossovers = self._draw.crossovers(self._first, self._batch)
@@ -62,13 +63,15 @@ class GivenFeed:
         return self._draw.noise(self._first, self._batch)
 
     def directions(self, images: Tensor) -> Tensor:
-        return torch.from_numpy(directions(self._seed, self._first, self._batch, images.shape[1:]))
+        return torch.from_numpy(directions(self._seed, self._first, self._batch, images.shape[1:])).to(self._device)
 
 
-def planned(recipe: str, folder: Path, threads: int, changes: dict[str, Any] | None = None) -> Plan:
+def planned(
+    recipe: str, folder: Path, threads: int, changes: dict[str, Any] | None = None, device: str = "cpu"
+) -> Plan:
     source, settings = CASES[recipe]
     given = settings | (changes or {})
-    return new_plan(recipe, source, folder / "planned", given, steps=NEVER, seed=SEED, threads=threads, device="cpu")
+    return new_plan(recipe, source, folder / "planned", given, steps=NEVER, seed=SEED, threads=threads, device=device)
 
 
 def fresh(plan: Plan) -> TrainingState:
@@ -102,14 +105,22 @@ class Agreement:
         return self.first_step < 1e-3 and self.weights < 0.25
 
 
-def agreement(recipe: str, folder: Path, threads: int, changes: dict[str, Any] | None = None) -> Agreement:
-    """Two steps of `train` and two of the plain loop on the same inputs, compared."""
-    plan = planned(recipe, folder, threads, changes)
+def agreement(
+    recipe: str, folder: Path, threads: int, changes: dict[str, Any] | None = None, device: str = "cpu"
+) -> Agreement:
+    """Two steps of `train` and two of the plain loop on the same inputs, compared; on a GPU without TF32, which rounds
+    more than the two may be apart, and with algorithms that give the same bits twice."""
+    with torch.backends.cudnn.flags(allow_tf32=False, deterministic=True):
+        return _agreement(recipe, folder, threads, changes, device)
+
+
+def _agreement(recipe: str, folder: Path, threads: int, changes: dict[str, Any] | None, device: str) -> Agreement:
+    plan = planned(recipe, folder, threads, changes, device)
     source, settings = CASES[recipe]
     reports: list[StepReport] = []
     checkpoint = train(
         recipe, source, folder / "checked", steps=2, seed=SEED, threads=threads, on_step=reports.append,
-        settings=settings | (changes or {}),
+        settings=settings | (changes or {}), device=device,
     )  # fmt: skip
     start, plain, feed = fresh(plan), plain_from(plan), GivenFeed(plan, fresh(plan))
     loss_d, loss_g = PLAIN_STEPS[recipe](plain, feed)
@@ -135,6 +146,6 @@ def gradient_norm(network: nn.Module) -> float:
 def distance(ours: dict[str, Tensor], theirs: nn.Module, start: nn.Module) -> float:
     """Of our weights from the others', over that of the others' from where they started."""
     before = dict(start.named_parameters())
-    apart = sum(float((ours[name] - p.detach()).square().sum()) for name, p in theirs.named_parameters())
+    apart = sum(float((ours[name] - p.detach().cpu()).square().sum()) for name, p in theirs.named_parameters())
     moved = sum(float((before[name] - p).detach().square().sum()) for name, p in theirs.named_parameters())
     return (apart / moved) ** 0.5

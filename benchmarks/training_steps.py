@@ -129,34 +129,51 @@ class Terminal(io.StringIO):
 
 def measured(recipe: str, folder: Path, chosen: Any, contenders: list[str]) -> dict[str, list[float]]:
     """contender -> seconds a step, in each round."""
-    plan = planned(recipe, folder, chosen.threads)
+    plan = planned(recipe, folder, chosen.threads, device=chosen.device)
     source, settings = CASES[recipe]
     others: dict[str, Callable[[], Losses]] = {}
     for name in contenders:
         plain = plain_from(plan, tuned=name == "tuned")
-        feed = RandomFeed(plan.data, plan.settings, plan.label, channels_last=name == "tuned")  # type: ignore[arg-type]
+        feed = RandomFeed(
+            plan.data,  # type: ignore[arg-type]
+            plan.settings, plan.label, channels_last=name == "tuned", device=chosen.device,
+        )  # fmt: skip
         others[name] = lambda plain=plain, feed=feed: PLAIN_STEPS[recipe](plain, feed)
     turns = Turns(
         others,
         chosen.rounds,
         PERIODS.get(recipe, 10),
         chosen.seconds / chosen.rounds / (1 + len(others)),
-        time.process_time if chosen.cpu_time else time.perf_counter,
+        clock_of(chosen),
     )
     try:
         train(
             recipe, source, folder / "run", steps=NEVER, seed=SEED, threads=chosen.threads, on_step=turns,
-            settings=ASIDE | settings,
+            settings=ASIDE | settings, device=chosen.device,
         )  # fmt: skip
     except Enough:
         return turns.taken
     raise SystemExit(f"{recipe}: the training ended before its rounds")
 
 
-def aside(recipe: str, folder: Path, threads: int) -> dict[str, float]:
+def clock_of(chosen: Any) -> Callable[[], float]:
+    """Seconds; on a GPU once it has done what it was given."""
+    if chosen.cpu_time:
+        return time.process_time
+    if chosen.device == "cpu":
+        return time.perf_counter
+
+    def once_done() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    return once_done
+
+
+def aside(recipe: str, folder: Path, chosen: Any) -> dict[str, float]:
     """Seconds of a sample sheet, a checkpoint and a score, each of which comes every so many steps, and the share of
     the steps' time that they take."""
-    plan = planned(recipe, folder, threads)
+    plan = planned(recipe, folder, chosen.threads, device=chosen.device)
     s, state = plan.settings, fresh(plan)
     plain = Plain(s, state.generator, state.discriminator)
     PLAIN_STEPS[recipe](plain, GivenFeed(plan, state))  # fills the optimisers' moments, which a checkpoint keeps
@@ -184,6 +201,7 @@ def main() -> int:
     options = parser(__doc__, rounds=7, seconds=24.0)
     options.add_argument("recipes", nargs="*", metavar="RECIPE", help="these alone (default: all)")
     options.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch (default %(default)s)")
+    options.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of every loop (default cpu)")
     options.add_argument("--cpu-time", action="store_true", help="CPU time in place of wall time: works beside others")
     options.add_argument("--check-only", action="store_true", help="compare the trainings, and measure nothing")
     options.add_argument("--without-tuned", action="store_true", help="measure the plain loop alone beside ours")
@@ -192,7 +210,10 @@ def main() -> int:
         options.error(f"no recipe is called {unknown[0]!r}: {', '.join(RECIPES)}")
     torch.set_num_threads(chosen.threads)
     names = ["plain"] if chosen.without_tuned else ["plain", "tuned"]
-    report = Report("training_steps", chosen.output)
+    if chosen.cpu_time and chosen.device != "cpu":
+        options.error("--cpu-time says nothing of a GPU's steps")
+    name = "training_steps" + ("" if chosen.device == "cpu" else "-gpu")
+    report = Report(name, chosen.output)
     found: dict[str, Any] = {}
     for recipe in chosen.recipes or RECIPES:
         with tempfile.TemporaryDirectory() as folder:
@@ -203,18 +224,19 @@ def main() -> int:
     print(table([cells(recipe, row, names) for recipe, row in found.items()], header(names), frozenset(range(1, 9))))
     report.put("unit", "seconds of CPU time" if chosen.cpu_time else "seconds")
     report.put("threads", chosen.threads)
+    report.put("device", chosen.device)
     report.put("recipes", found)
     for recipe, row in found.items():
         report.limit(f"{recipe}: our time of a step over the plain loop's", row["over_plain"]["median"], LIMIT, "×")
     status = report.finish()
-    page = (chosen.output or RESULTS / "training_steps.json").with_suffix(".md")
+    page = (chosen.output or RESULTS / f"{name}.json").with_suffix(".md")
     write_atomically(page, markdown(found, names, chosen, report).encode())
     return status
 
 
 def figures(recipe: str, folder: Path, chosen: Any, names: list[str]) -> dict[str, Any]:
     """One recipe's agreement, and unless only that was asked for its times and ratios; raises `SystemExit`."""
-    agreed = agreement(recipe, folder, chosen.threads)
+    agreed = agreement(recipe, folder, chosen.threads, device=chosen.device)
     row: dict[str, Any] = {"first_step_apart": agreed.first_step, "weights_apart": agreed.weights}
     if not agreed.holds():
         raise SystemExit(f"{recipe}: the plain loop does not train as ours does: {agreed}")
@@ -225,7 +247,7 @@ def figures(recipe: str, folder: Path, chosen: Any, names: list[str]) -> dict[st
     row |= {"seconds": {name: Spread.of(times).to_json() for name, times in taken.items()}}
     row |= {"batch": s.batch, "rounds": len(taken["ours"])}
     row |= {f"over_{name}": ratios(taken["ours"], taken[name]).to_json() for name in names}
-    costs = aside(recipe, folder, chosen.threads)
+    costs = aside(recipe, folder, chosen)
     row |= {f"{what}_seconds": seconds for what, seconds in costs.items()}
     every = {"sheet": s.sample_every, "checkpoint": s.checkpoint_every, "score": s.metrics_every}
     per_step = sum(seconds / every[what] for what, seconds in costs.items())
@@ -255,10 +277,11 @@ def markdown(found: dict[str, Any], names: list[str], chosen: Any, report: Repor
     head = header(names)
     rows = [cells(recipe, row, names) for recipe, row in found.items()]
     kind = "CPU time" if chosen.cpu_time else "wall time"
+    where = f"{chosen.threads} threads" + ("" if chosen.device == "cpu" else " and a GPU")
     lines = [
         "# Training steps a second",
         "",
-        f"Written by `benchmarks/training_steps.py`: our loop beside a plain one, {chosen.threads} threads, {kind},",
+        f"Written by `benchmarks/training_steps.py`: our loop beside a plain one, {where}, {kind},",
         f"{chosen.rounds} interleaved rounds. Ratios are of rates, above 1 is faster, with quartiles. `plain` is what",
         "one writes straight away" + ("," if "tuned" in names else "."),
         *(["`tuned` the same with channels-last images and Adam's fused kernel."] if "tuned" in names else []),

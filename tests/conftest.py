@@ -21,8 +21,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _missing_gpu() -> str | None:
-    if gpu_count() == 0:
-        return "no NVIDIA GPU answers here"
+    return "no NVIDIA GPU answers here" if gpu_count() == 0 else None
+
+
+def _missing_onnxruntime_gpu() -> str | None:
     import onnxruntime
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -33,13 +35,16 @@ def _missing_gpu() -> str | None:
 def _missing_tensorrt() -> str | None:
     if importlib.util.find_spec("tensorrt") is None:
         return "TensorRT is not installed (extra: trt)"
-    if gpu_count() == 0:
-        return "no NVIDIA GPU answers here"
-    return None
+    return _missing_gpu()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for marker, reason in (("gpu", _missing_gpu()), ("tensorrt", _missing_tensorrt())):
+    gpu = _missing_gpu()
+    for marker, reason in (
+        ("gpu", gpu),
+        ("onnxruntime_gpu", gpu or _missing_onnxruntime_gpu()),
+        ("tensorrt", _missing_tensorrt()),
+    ):
         if reason is not None:
             for item in items:
                 if item.get_closest_marker(marker):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,6 +14,7 @@ from ganexport.golden import Evaluate, GoldenSamples
 from ganexport.parity import FLOORS
 from ganexport.pixels import pixel_problems
 from ganexport.proof_sizes import proofs_of
+from ganexport.repeatability import gap_between_runs, twin_of, with_gap
 from ganruntime import noise
 from ganruntime.buckets import DEFAULT_BUCKETS
 from ganruntime.bundle import Bundle, Variant, Verdict
@@ -92,13 +93,13 @@ def verify_bundle(
         bundle.read(name)
     golden = GoldenSamples.from_arrays(bundle.golden(), bundle.spec)
     report = Report()
+    gaps: dict[str, float] = {}  # of those that ran on a GPU
     report.checks["noise gives the golden latents"] = _noise_problems(bundle, golden)
     for variant in [bundle.variant(name) for name in dict.fromkeys(variants)] or bundle.manifest.variants:
         try:
             session = open_session(bundle, variant, device, tuple(batches), backend)
         except (BackendError, MissingDependencyError) as error:
-            # An engine for another machine says nothing against this bundle; a graph runs anywhere, but for half types.
-            if variants or (variant.format == "onnx" and variant.precision not in _HALF_PRECISIONS):
+            if variants or not _may_be_refused(variant, device):
                 raise
             report.not_run[variant.name] = str(error)
             continue
@@ -121,11 +122,16 @@ def verify_bundle(
                     finding = verdict_against_golden(session, golden, against, sizes, progress)
             except BackendError as error:
                 finding = _finding_of_failure(session, error, against, count, sizes)
+            else:
+                if session.device != "cpu":
+                    gaps[variant.name] = gap_between_runs(session, golden)
+                    finding = replace(finding, verdict=with_gap(finding.verdict, gaps[variant.name]))
         report.findings[variant.name] = finding
+    _check_repeatability(bundle, report, gaps)
     ran = [name for name, finding in report.findings.items() if finding.verdict.errors]
     # A rung that rounds has floors instead: its images are further away than a level.
     exact = [v for v in bundle.manifest.variants if v.format == "onnx" and v.precision not in FLOORS]
-    graph = next((v for v in exact if v.name in ran), None)
+    graph = next((v for v in sorted(exact, key=lambda v: gaps.get(v.name, 0.0) > 0.0) if v.name in ran), None)
     if graph is not None:
         report.checks["the runtime draws the golden images"] = _runtime_problems(bundle, graph, device, backend, golden)
     values = next((v for v in exact if v.name in ran and v.output == "float"), None)
@@ -134,6 +140,33 @@ def verify_bundle(
         for pixels in (v for v in exact if v.name in ran and v.output == "uint8"):
             report.checks[f"{pixels.name} draws the pixels of {values.name}"] = _pixel_problems(bundle, values, pixels)
     return report
+
+
+def _check_repeatability(bundle: Bundle, report: Report, gaps: Mapping[str, float]) -> None:
+    """Each variant gives the same bits again, or another one of its precision does, which a load takes before it."""
+    variants = [bundle.variant(name) for name in gaps]
+    for variant in variants:
+        twin = twin_of(variant, gaps, variants)
+        problems, who = [], variant.name
+        if gaps[variant.name] > 0.0 and twin is not None:
+            who = f"{twin.name}, which a load takes before {variant.name},"
+        elif gaps[variant.name] > 0.0:
+            form = "fp32-cuda" if variant.precision == "fp32" and variant.format == "onnx" else "another precision"
+            problems = [
+                f"it does not on {report.findings[variant.name].verdict.device}, by up to {gaps[variant.name]:.1e}: "
+                f"try ganexport precision {bundle.path} {form}"
+            ]
+        report.checks[f"{who} gives the same bits when it is run again"] = problems
+
+
+def _may_be_refused(variant: Variant, device: str) -> bool:
+    """Whether it says nothing against a bundle that this variant does not run here: an engine is for another machine,
+    half types have no kernels on a CPU, and the integers of `int8` none on a GPU. An fp32 graph runs anywhere."""
+    return (
+        variant.format != "onnx"
+        or variant.precision in _HALF_PRECISIONS
+        or (variant.precision == "int8" and device != "cpu")
+    )
 
 
 def images_to_run(

@@ -22,6 +22,7 @@ from typing import Any
 
 from ganruntime.buckets import DEFAULT_BUCKETS, checked_buckets
 from ganruntime.bundle import Bundle, Variant
+from ganruntime.bundle.variant import REPEAT_GAP
 from ganruntime.errors import BackendError, InputError, MissingDependencyError
 from ganruntime.machine import backend_version
 from ganruntime.sessions.base import Session
@@ -235,7 +236,7 @@ def _other_version(variant: Variant, backend: str, kind: str) -> str:
 def _variant_of(bundle: Bundle, backend: str, device: str, precision: str) -> Variant:
     variants = candidates(bundle, format_of(backend), precision, backend)
     if backend != "tensorrt":
-        return variants[0]
+        return _first_that_repeats(variants, backend, parse_device(device)[0])
     from ganruntime.sessions.cuda import gpu_from_index
     from ganruntime.sessions.tensorrt_environment import check_environment, first_that_fits, rebuild_command
     from ganruntime.sessions.tensorrt_library import require_tensorrt
@@ -246,6 +247,22 @@ def _variant_of(bundle: Bundle, backend: str, device: str, precision: str) -> Va
         rebuild = rebuild_command(variant, variant.engine, bundle)
         check_environment(variant.engine, variant, require_tensorrt(), gpu, rebuild)
     return variant
+
+
+def _first_that_repeats(variants: list[Variant], backend: str, kind: str) -> Variant:
+    """The first; on a GPU before it one of its precision that gave the same bits twice there, by its verdict.
+
+    A GPU may add in another order each time, and (seed, index) is to mean the same image each time.
+    """
+    if kind == "cpu":
+        return variants[0]
+
+    def repeats(variant: Variant) -> bool:
+        there = [v for v in variant.verdicts if v.backend == backend and v.device.partition(":")[0] == kind]
+        return any(v.passed and v.errors.get(REPEAT_GAP) == 0.0 for v in there)
+
+    same = [v for v in variants if (v.precision, v.output) == (variants[0].precision, variants[0].output)]
+    return next(filter(repeats, same), variants[0])
 
 
 def format_of(backend: str) -> str:

@@ -182,6 +182,10 @@ class OrtDouble:
         self.refuses: dict[tuple[str, str], str] = {}
         self.fails = False
         self.preloaded = 0
+        self.severity = 2  # of the process: warnings
+
+    def set_default_logger_severity(self, severity: int) -> None:
+        self.severity = severity
 
     def get_available_providers(self) -> list[str]:
         return ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]

@@ -246,6 +246,7 @@ def test_an_owner_runs_things_in_order_and_ends() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.onnxruntime_gpu
 def test_a_gpu_replays_what_it_captured() -> None:
     with OnnxRuntimeSession(SPEC, FP32, MODEL, device="cuda", buckets=(1, 4, 16)) as session:
         assert session.describe()["cuda_graphs"] == "used"

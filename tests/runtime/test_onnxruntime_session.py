@@ -297,6 +297,7 @@ def test_a_backend_that_is_not_installed_names_its_extra(bundle_path: Path, monk
 
 
 @pytest.mark.gpu
+@pytest.mark.onnxruntime_gpu
 def test_a_gpu_draws_what_the_cpu_draws(bundle_path: Path) -> None:
     on_gpu, on_cpu = (ganruntime.load(bundle_path, device=device) for device in ("cuda", "cpu"))
     assert on_gpu.session.device == "cuda:0"

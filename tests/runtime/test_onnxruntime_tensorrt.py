@@ -185,6 +185,8 @@ def test_it_is_taken_by_name_alone(ort: OrtDouble, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.gpu
+@pytest.mark.onnxruntime_gpu
+@pytest.mark.tensorrt
 def test_an_engine_is_found_again(tmp_path: Path) -> None:
     """Needs NVIDIA_TF32_OVERRIDE=0 and TensorRT."""
     import time

@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from ganruntime import __version__
+from ganruntime.backend_log import keep_backends_quiet
 from ganruntime.errors import GanError
 
 # name -> (module, a line for --help). The line stands here so that --help imports nothing.
@@ -82,9 +83,11 @@ def ganexport() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line. Exit codes: 0 done, 1 an error that says its remedy, 2 wrong usage, 130 Ctrl-C.
 
-    With GANEXPORT_DEBUG set, an error comes with its traceback. Where the reader of our output goes away (`| head`),
-    click ends quietly with 1.
+    With GANEXPORT_DEBUG set, an error comes with its traceback, and backends write what they like. Where the reader of
+    our output goes away (`| head`), click ends quietly with 1.
     """
+    if not os.environ.get("GANEXPORT_DEBUG"):
+        keep_backends_quiet()
     try:
         # Outside standalone mode click returns the code of ctx.exit(), and whatever else a command returns.
         code = ganexport.main(args=arguments, prog_name="ganexport", standalone_mode=False)

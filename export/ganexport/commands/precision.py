@@ -70,7 +70,8 @@ def command(
     fp16 and bf16 are typed graphs in which norms, roots, large sums and the output head stay in fp32. int8 is explicit
     Q/DQ, calibrated over latents; layers that cost too much stay in fp32 until the floor is met. int8-symmetric has no
     zero points, as TensorRT wants it, and keeps fewer layers under the same floor. fp32-cpu is no lower precision but
-    the fp32 graph in forms that are faster with OpenVINO, within the bound of fp32; --floor does not concern it.
+    the fp32 graph in forms that are faster with OpenVINO, within the bound of fp32; --floor does not concern it. Nor
+    does it concern fp32-cuda, in a form that gives the same bits twice on a GPU, which ConvTranspose does not.
     bf16-cpu is bf16 with 3 × 3 convolutions of many channels in such a form, which is faster again and less exact.
     Either all rungs that were asked for are added, or none. Needs no torch and no checkpoint.
 

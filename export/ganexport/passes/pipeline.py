@@ -67,6 +67,8 @@ CPU_PASSES = (
     "dense_to_channels_last",
     "activation_first",
 )
+# On a GPU ONNX Runtime's ConvTranspose adds in another order each time; convolutions do not (onnxruntime 1.31, H100).
+CUDA_PASSES = ("convtranspose_to_subpixel",)
 BF16_PASSES = ("bf16_convtranspose_to_subpixel", "activation_first")  # the same, for products in bfloat16
 # A pass may change the order of float32 sums, and nothing else; as a share of the largest output.
 BOUND = 1e-5

@@ -35,7 +35,7 @@ def model_in_form(
     reports = [report for report in reports if report.name in wanted]
     if not any(report.changed for report in reports):
         raise InputError(
-            f"{name} has no layer for which {rung} is faster",
+            f"{name} has no layer for which {rung} has another form",
             expected=f"something to do for {' or '.join(wanted)}",
             remedy=f"leave {rung} out",
         )

@@ -13,7 +13,7 @@ from ganexport.golden import SEED as GOLDEN_SEED
 from ganexport.parity import FLOORS, Floors
 from ganexport.precision import calibration
 from ganexport.precision.calibration import calibration_inputs
-from ganexport.precision.fp32_form import fp32_form
+from ganexport.precision.fp32_form import FP32_FORMS, fp32_form
 from ganexport.precision.half_rung import BF16_FORM, half_rung
 from ganexport.precision.int8_rung import SYMMETRIC, int8_rung
 from ganexport.precision.proof import NewVariant, Progress, Proof, latents_for
@@ -28,11 +28,10 @@ from ganruntime.sizes import default_size, size_of, spec_at
 from ganruntime.spec import GeneratorSpec
 
 RUNGS = ("fp16", "bf16", "int8", SYMMETRIC)
-FP32_FORM = "fp32-cpu"
-# Not further precisions: graphs in forms that are faster with OpenVINO on a CPU, and nowhere else.
-CPU_FORMS = (FP32_FORM, BF16_FORM)
+# Not further precisions: graphs in forms that suit one device, and no other.
+FORMS = (*FP32_FORMS, BF16_FORM)
 # Of the rungs that are not called by theirs.
-_PRECISIONS = {SYMMETRIC: "int8", FP32_FORM: "fp32", BF16_FORM: "bf16"}
+_PRECISIONS = {SYMMETRIC: "int8", **dict.fromkeys(FP32_FORMS, "fp32"), BF16_FORM: "bf16"}
 
 Say = Callable[[str], None]
 
@@ -52,7 +51,7 @@ def rungs_into_bundle(
     """Makes rungs of the bundle's fp32 graph, proves each, and adds them all, or none.
 
     Args:
-        rungs: names from `RUNGS` and `CPU_FORMS`.
+        rungs: names from `RUNGS` and `FORMS`.
         floors: `psnr_db`, `ssim`, `levels`: what differs from the rungs' own floors.
         latents: how many the gate runs, in each batch size; by default 4,096, fewer for large outputs.
         batches: those batch sizes.
@@ -62,7 +61,7 @@ def rungs_into_bundle(
 
     Raises:
         InputError: a rung or a floor is not known, or the seed is that of the calibration; before anything is run. Or
-            a graph has no layer for which a form is faster; the bundle is as it was.
+            a graph has no layer that has another form; the bundle is as it was.
         ExportError: the graph cannot be typed.
         ParityError: a rung does not keep its floors; names the node where it departs. The bundle is as it was.
         OutputError: the bundle cannot be written; it is as it was.
@@ -70,7 +69,7 @@ def rungs_into_bundle(
     held = {rung: _floors_of(rung, floors or {}) for rung in dict.fromkeys(rungs)}
     if floors and all(floor is None for floor in held.values()):
         raise InputError(
-            f"{FP32_FORM} has no floor",
+            f"{' and '.join(held)} {'has' if len(held) == 1 else 'have'} no floor",
             got=", ".join(floors),
             expected="the bound of fp32, which it is held to",
             remedy="leave --floor out",
@@ -124,11 +123,11 @@ def precision_of(rung: str) -> str:
 
 
 def _floors_of(rung: str, changes: Mapping[str, float]) -> Floors | None:
-    """None for the form of fp32, which keeps a bound."""
-    if rung == FP32_FORM:
+    """None for the forms of fp32, which keep a bound."""
+    if rung in FP32_FORMS:
         return None
-    if rung not in (*RUNGS, *CPU_FORMS):
-        raise InputError(f"no rung is called {rung!r}", expected=", ".join((*RUNGS, *CPU_FORMS)))
+    if rung not in (*RUNGS, *FORMS):
+        raise InputError(f"no rung is called {rung!r}", expected=", ".join((*RUNGS, *FORMS)))
     try:
         return replace(FLOORS[precision_of(rung)], **changes)
     except TypeError as error:

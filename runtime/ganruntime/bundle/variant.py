@@ -21,6 +21,8 @@ from ganruntime.bundle.fields import (
 )
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
+# Of a verdict's figures: the largest distance between two runs of the same inputs; 0.0 where bits were the same.
+REPEAT_GAP = "repeat.gap"
 FORMATS = ("onnx", "tensorrt")
 OUTPUTS = ("float", "uint8")
 HARDWARE_COMPATIBILITIES = ("none", "ampere+", "same-cc")

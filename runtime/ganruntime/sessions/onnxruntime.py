@@ -136,7 +136,7 @@ class OnnxRuntimeSession(Session):
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what is an error is raised
         first = providers[0][0]
         if first != CPU:
             # Without it a provider that fails to start leaves the whole graph on the CPU, without a word

@@ -6,8 +6,11 @@ import contextlib
 import io
 from typing import Any
 
+from ganruntime.backend_log import backends_are_quiet
 from ganruntime.errors import MissingDependencyError
 from ganruntime.sessions.devices import gpu_count
+
+_FATAL = 4  # the severity above errors, which are raised as well
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
@@ -22,6 +25,8 @@ def import_onnxruntime() -> Any:
             got=str(error),
             remedy='pip install "ganexport[cpu]", or "ganexport[gpu]" with an NVIDIA GPU',
         ) from error
+    if backends_are_quiet():
+        onnxruntime.set_default_logger_severity(_FATAL)
     return onnxruntime
 
 

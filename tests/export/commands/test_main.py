@@ -16,7 +16,8 @@ from command_line import Ganexport, Process
 from ganexport.bundling import Exported
 from ganexport.commands import COMMANDS, main
 from ganexport.commands import ganexport as group
-from ganruntime import __version__
+from ganruntime import __version__, backend_log
+from ganruntime.backend_log import backends_are_quiet
 
 HEAVY = {
     "torch",
@@ -231,3 +232,14 @@ def test_ctrl_c_within_a_command_is_exit_code_130(
         main(["inspect", str(exported_once.path)])
     assert stop.value.code == 130
     assert capsys.readouterr().err.strip() == "stopped"
+
+
+@pytest.mark.parametrize(("debug", "quiet"), [("", True), ("1", False)])
+def test_commands_keep_backends_quiet_unless_they_are_debugged(
+    monkeypatch: pytest.MonkeyPatch, debug: str, quiet: bool
+) -> None:
+    monkeypatch.setattr(backend_log, "_quiet", False)
+    monkeypatch.setenv("GANEXPORT_DEBUG", debug)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert backends_are_quiet() is quiet

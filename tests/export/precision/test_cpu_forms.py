@@ -17,12 +17,13 @@ from ganexport.parity import FLOORS
 from ganexport.passes.pipeline import CPU_PASSES
 from ganexport.passes.report import PassReport
 from ganexport.precision import fp32_form
-from ganexport.precision.rungs import CPU_FORMS, images_to_run, rungs_into_bundle
+from ganexport.precision.rungs import images_to_run, rungs_into_bundle
 from ganexport.verification import verify_bundle
 from ganruntime.bundle import read_bundle
 from ganruntime.errors import InputError, ParityError
 
 node = helper.make_node
+CPU_FORMS = ("fp32-cpu", "bf16-cpu")
 WIDE, SIDE = 96, 8
 FEW = {"latents": 8, "calibration_latents": 16, "batches": (1, 3)}
 
@@ -145,8 +146,8 @@ def test_a_form_that_computes_something_else_is_refused(tmp_path: Path, monkeypa
     assert (path / "manifest.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("rung", CPU_FORMS)
-def test_where_no_layer_would_be_faster_nothing_is_written(tmp_path: Path, rung: str) -> None:
+@pytest.mark.parametrize("rung", [*CPU_FORMS, "fp32-cuda"])
+def test_where_no_layer_has_another_form_nothing_is_written(tmp_path: Path, rung: str) -> None:
     nodes = [
         node("Gemm", ["z", "dense"], ["flat"], name="dense"),
         node("Reshape", ["flat", "folded"], ["map"]),
@@ -155,7 +156,7 @@ def test_where_no_layer_would_be_faster_nothing_is_written(tmp_path: Path, rung:
     constants = {"dense": weights(0, 8, 3 * 256), "folded": np.array([-1, 3, 16, 16], np.int64)}
     path = write_bundle(tmp_path / "dense.gan", graph_of(nodes, constants, {"z": (8,)}, {"image": (3, 16, 16)}))
     before = (path / "manifest.json").read_bytes()
-    with pytest.raises(InputError, match=f"small has no layer for which {rung} is faster") as raised:
+    with pytest.raises(InputError, match=f"small has no layer for which {rung} has another form") as raised:
         rungs_into_bundle(path, ["bf16", rung], **FEW)  # type: ignore[arg-type]
     assert f"leave {rung} out" in str(raised.value)
     assert (path / "manifest.json").read_bytes() == before
@@ -164,6 +165,8 @@ def test_where_no_layer_would_be_faster_nothing_is_written(tmp_path: Path, rung:
 def test_a_floor_for_the_form_of_fp32_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="fp32-cpu has no floor"):
         rungs_into_bundle(tmp_path / "none.gan", ["fp32-cpu"], floors={"psnr_db": 90.0})
+    with pytest.raises(InputError, match="fp32-cuda and fp32-cpu have no floor"):
+        rungs_into_bundle(tmp_path / "none.gan", ["fp32-cuda", "fp32-cpu"], floors={"psnr_db": 90.0})
 
 
 def test_a_half_form_is_proven_twice_like_every_half_rung() -> None:
