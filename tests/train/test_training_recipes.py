@@ -23,8 +23,10 @@ from gantrain.data.faces import FACE_ATTRIBUTES
 from gantrain.data.source import ImageSource
 from gantrain.loop import train
 from gantrain.networks import network_from_record
+from gantrain.plan import new_plan
 from gantrain.recipes import RECIPES, recipe_from_name
 from gantrain.run_folder import sample_sheets
+from gantrain.start import discriminator_record
 from gantrain.stop_signals import TrainingStopped
 
 STEPS, STOP = 9, 4  # a lazy penalty, a change of ADA's probability and a checkpoint fall on both sides of the stop
@@ -237,3 +239,11 @@ def test_real_and_generated_samples_of_a_pair_share_the_label() -> None:
     where = {plan.data.images[i].tobytes(): int(plan.data.labels["digit"][i]) for i in range(len(plan.data.images))}
     pixels = ((real + 1.0) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
     assert [where[np.ascontiguousarray(image).tobytes()] for image in pixels.numpy()] == labels.tolist()
+
+
+@pytest.mark.parametrize(("size", "patch"), [(16, 4), (32, 4), (64, 8), (128, 16)])
+def test_a_transformer_judges_patches_of_four_pixels_and_no_more_than_64(tmp_path: Path, size: int, patch: int) -> None:
+    settings = {"size": size, "discriminator": "vit"}
+    plan = new_plan("dcgan", "digits", tmp_path / "run", settings, steps=1, seed=0, threads=1, device="cpu")
+    record = discriminator_record(plan)
+    assert (record.network, record.settings["patch"]) == ("vit_discriminator", patch)

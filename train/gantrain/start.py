@@ -24,7 +24,7 @@ from gantrain.sheets import sheet_of
 from gantrain.training_state import TrainingState, save_state
 from gantrain.view import ADA
 
-_PATCHES_A_SIDE = 8  # of the transformer's image: 64 places that attend to one another
+_PATCH, _PATCHES_A_SIDE = 4, 8  # of the transformer's image: pixels, and from 64 px on no more than 64 places
 
 
 def fresh_state(plan: Plan) -> TrainingState:
@@ -63,7 +63,7 @@ def discriminator_record(plan: Plan) -> NetworkRecord:
     """The record of the discriminator: the recipe's own, or the transformer that any image recipe can take."""
     s, data = plan.settings, plan.shape.packed(plan.settings.pack)
     if isinstance(s, ImageSettings) and s.discriminator == "vit":
-        patch = max(2, s.size // _PATCHES_A_SIDE)
+        patch = min(max(_PATCH, s.size // _PATCHES_A_SIDE), s.size // 2)
         return NetworkRecord(
             "vit_discriminator", {"size": s.size, "channels": data.channels, "patch": patch} | data.conditioning
         )
