@@ -140,8 +140,8 @@ def test_a_whole_run_writes_the_table_the_figures_and_the_picture(runs: Path, mo
     monkeypatch.setattr(training_toys, "RESULTS", results)
     monkeypatch.setattr("report.RESULTS", results)
     results.mkdir(parents=True)
-    for changes in training_toys.CONTENDERS.values():
-        monkeypatch.setitem(changes, "steps", 2)
+    usual = training_toys.settings_of
+    monkeypatch.setattr(training_toys, "settings_of", lambda *of: usual(*of) | {"steps": 2})
     monkeypatch.setattr(sys, "argv", ["training_toys.py", "--seeds", "2", "--only", "toy", "vanilla"])
     assert main() == 1  # two steps do not reach the aim
     written = json.loads((results / "training_toys.json").read_text())

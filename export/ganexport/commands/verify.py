@@ -58,7 +58,7 @@ def command(
     Every file is checked against its hash. Every variant that can run here runs the golden latents (1,024 of them, kept
     in the bundle with what PyTorch made of them) in each batch size; with --against, fresh latents through the
     checkpoint's own network instead. Engines keep their own batch sizes. The runtime must draw the golden images to
-    within one pixel level.
+    within one pixel level, and on a GPU each variant, run four times, must give the same bits.
 
     \b
     Example:
