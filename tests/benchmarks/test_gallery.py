@@ -68,9 +68,13 @@ def test_each_recipe_has_one_case_for_its_preview() -> None:
     assert sorted(case.recipe for case in CASES.values() if case.preview) == sorted(RECIPES)
 
 
-def test_the_preset_for_faces_is_what_was_recorded() -> None:
+def test_the_presets_are_what_was_recorded() -> None:
     from gantrain.recipes import recipe_from_name
 
+    stylegan2 = recipe_from_name("stylegan2")
+    recorded = dict(CASES["digits-stylegan2"].changes) | {"held_out": stylegan2.defaults.held_out}
+    preset = settings_with(stylegan2.defaults, stylegan2.presets["small"])
+    assert preset == settings_with(stylegan2.defaults, recorded)
     changes = dict(CASES["faces-cgan-hair"].changes)
     assert (changes.pop("label"), changes.pop("size")) == ("hair_style", recipe_from_name("cgan").defaults.size)
     assert changes == recipe_from_name("cgan").presets["faces"]

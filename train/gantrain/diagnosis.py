@@ -161,6 +161,7 @@ class Diagnosis:
             remedies.append("an objective that compares real with generated: --set objective=relativistic")
         if not self._settings.r1 and not self._settings.gradient_penalty:
             remedies.append("a gradient penalty: --set r1=1, with objective=relativistic --set r2=1 as well")
+        remedies += self._augmented()
         return self._finding("collapsed", "The generator has collapsed", what, tuple(remedies))
 
     def _won(self) -> Finding | None:
@@ -187,8 +188,7 @@ class Diagnosis:
             remedies.append("a loss that does not vanish where D wins: --set objective=non_saturating")
         if not s.r1 and not s.gradient_penalty:
             remedies.append("a penalty that keeps D's slope in bounds: --set r1=1")
-        if isinstance(s, ImageSettings) and not (s.shift or s.colour or s.cutout):
-            remedies.append("for few images, show D augmented ones: --set shift=2 --set cutout=0.3")
+        remedies += self._augmented()
         if s.objective in ("non_saturating", "minimax") and s.real_label == 1.0:
             remedies.append("do not let D be certain: --set real_label=0.9")
         if s.discriminator_steps > 1 and s.objective != "wasserstein":
@@ -232,7 +232,7 @@ class Diagnosis:
         )
         if not self._draws_well:
             what += " Nor is most of what is drawn any of them."
-        remedies = []
+        remedies = self._augmented()
         if self._settings.pack == 1 and not self._settings.label:
             remedies.append("let D judge samples in packs: --set pack=2")
         if not (self._settings.r1 and self._settings.r2):
@@ -241,6 +241,16 @@ class Diagnosis:
             )
         remedies.append(f"a larger batch: --set batch={2 * self._settings.batch}")
         return self._finding("modes-missing", "Modes are missing", what, tuple(remedies))
+
+    def _augmented(self) -> list[str]:
+        """For images that D is shown as they are: what keeps it from knowing few of them by heart."""
+        s = self._settings
+        if not isinstance(s, ImageSettings) or s.shift or s.colour or s.cutout:
+            return []
+        return [
+            "for few images, show D augmented ones, as often as it takes (ADA): "
+            "--set shift=2 --set cutout=0.3 --set ada_target=0.6 --set ada_images=20000"
+        ]
 
     def _past_its_best(self) -> Finding | None:
         values = [(line["step"], value) for line in self._scores if (value := self._deciding(line)) is not None]
