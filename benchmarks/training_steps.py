@@ -267,7 +267,7 @@ def header(names: list[str]) -> list[str]:
 def cells(recipe: str, row: dict[str, Any], names: list[str]) -> list[str]:
     rates = [f"{1 / row['seconds'][name]['median']:.1f}" for name in ("ours", *names)]
     # Of rates, so that above 1 is faster: the quartiles change places.
-    over = [(1 / row[f"over_{name}"][key] for key in ("median", "high", "low")) for name in names]
+    over = [[1 / row[f"over_{name}"][key] for key in ("median", "high", "low")] for name in names]
     faster = [f"{median:.2f}× ({low:.2f} – {high:.2f})" for median, low, high in over]
     times = [f"{1e3 * row[f'{what}_seconds']:.0f} ms" for what in EXTRAS]
     return [recipe, *rates, *faster, *times, f"{row['aside_share']:.1%}"]

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import training_agreement
 from plain_loops import PLAIN_STEPS, Feed, Losses, Plain
 from training_agreement import Agreement, agreement
-from training_steps import Enough, Turns
+from training_steps import EXTRAS, Enough, Turns, cells
 
 from gantrain.progress import StepReport
 from gantrain.recipes import RECIPES, recipe_from_name
@@ -88,3 +88,15 @@ def test_turns_are_whole_periods_and_leave_out_what_is_not_a_step() -> None:
         train()
     assert turns.taken == {"ours": [2.0] * 5, "a": [1.0] * 5, "b": [1.0] * 5}
     assert calls == {"a": 3 + 5 * 31, "b": 3 + 5 * 31}  # 65 seconds are 32 steps of ours: three periods
+
+
+def test_each_ratio_stands_under_who_it_is_to() -> None:
+    ratio = {"over_plain": 0.5, "over_tuned": 0.8}
+    row: dict[str, Any] = {
+        "seconds": {name: {"median": 0.1} for name in ("ours", "plain", "tuned")},
+        "aside_share": 0.0,
+    }
+    row |= {name: {"median": value, "low": value, "high": value} for name, value in ratio.items()}
+    row |= {f"{what}_seconds": 0.0 for what in EXTRAS}
+    found = cells("dcgan", row, ["plain", "tuned"])
+    assert found[4:6] == ["2.00× (2.00 – 2.00)", "1.25× (1.25 – 1.25)"]
