@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.export.graph_signature import InputKind, InputSpec, TensorArgument
 from torch.fx import Node
 
 from ganexport.program.place import place_of_node
@@ -66,13 +67,15 @@ def bake_constants(program: torch.export.ExportedProgram) -> list[str]:
         for node, baked in functions.items()
         if baked and constants.holds(node) and any(user not in functions for user in node.users)
     ]
+    first = next(iter(graph.nodes))
+    specs = program.graph_signature.input_specs
     for i, node in enumerate(last):
         name = f"baked_{i}"
-        value = constants.values[node].detach().clone().contiguous()
-        module.register_buffer(name, value)
-        program.constants[name] = value
-        with graph.inserting_before(node):
-            constant = graph.get_attr(name)
+        # A buffer, as the network's own are: PyTorch before 2.13 takes other constants for inputs of its caller.
+        program.state_dict[name] = constants.values[node].detach().clone().contiguous()
+        with graph.inserting_before(first):
+            constant = graph.placeholder(name)
+        specs.insert(i, InputSpec(InputKind.BUFFER, TensorArgument(name), name, persistent=True))
         constant.meta = dict(node.meta)
         node.replace_all_uses_with(constant)
     if last:
