@@ -24,7 +24,7 @@ _FLOORS = {"psnr": "psnr_db", "ssim": "ssim", "levels": "levels"}
     metavar="RUNG...",
     nargs=-1,
     required=True,
-    type=click.Choice(["fp16", "bf16", "int8", "int8-symmetric", "fp32-cpu", "bf16-cpu"]),
+    type=click.Choice(["fp16", "bf16", "int8", "int8-symmetric", "fp32-cpu", "fp32-cuda", "bf16-cpu"]),
 )
 @click.option(
     "--floor",
@@ -161,7 +161,7 @@ def _as_text(bundle: Path, made: list[NewVariant]) -> str:
                 )
         notes += _notes(new)
     header = ["variant", "size", "where", "latents", "worst PSNR", "floor", "mean", "worst SSIM", "levels", "diversity"]
-    lines = [table(rows, header, frozenset(range(3, 10))), *notes]
+    lines = [*([table(rows, header, frozenset(range(3, 10)))] if rows else []), *notes]
     lines.append(f"{bundle}: added {', '.join(new.variant.name for new in made)}")
     return "\n".join(lines)
 

@@ -13,11 +13,12 @@ from onnx import helper
 from small_graphs import graph_of, spec, weights, write_bundle
 
 import ganruntime
+from ganexport.commands import main
 from ganexport.parity import FLOORS
 from ganexport.passes.pipeline import CPU_PASSES
 from ganexport.passes.report import PassReport
 from ganexport.precision import fp32_form
-from ganexport.precision.rungs import images_to_run, rungs_into_bundle
+from ganexport.precision.rungs import FORMS, RUNGS, images_to_run, rungs_into_bundle
 from ganexport.verification import verify_bundle
 from ganruntime.bundle import read_bundle
 from ganruntime.errors import InputError, ParityError
@@ -172,3 +173,21 @@ def test_a_floor_for_the_form_of_fp32_alone_is_refused(tmp_path: Path) -> None:
 def test_a_half_form_is_proven_twice_like_every_half_rung() -> None:
     assert images_to_run(spec(), CPU_FORMS, 10) == 3 * 5 * 10
     assert images_to_run(spec(), CPU_FORMS, 10, (1, 3)) == 3 * 2 * 10
+
+
+def test_the_command_takes_every_rung_and_form() -> None:
+    from ganexport.commands.precision import command
+
+    (rungs,) = [p for p in command.params if p.name == "rungs"]
+    assert sorted(rungs.type.choices) == sorted((*RUNGS, *FORMS))  # type: ignore[attr-defined]
+
+
+def test_a_form_without_floors_has_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_bundle(tmp_path / "small.gan")
+    with pytest.raises(SystemExit) as ended:
+        main(["precision", str(path), "fp32-cuda", "--latents", "8", "--batch", "1,3", "--calibration-latents", "16"])
+    said = capsys.readouterr().out
+    assert not ended.value.code
+    assert "worst PSNR" not in said
+    assert "fp32-cuda: at most" in said
+    assert said.strip().endswith("added fp32-cuda")
