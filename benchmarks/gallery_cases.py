@@ -236,7 +236,16 @@ _ALL = (
         "r3gan",
         "faces",
         "Drawn faces from the modern baseline.",
-        {"size": 32, "batch": 16, **_QUICK_R3GAN, "ema_half_life": 5000, **_falling(3000)},
+        {
+            "size": 32,
+            "batch": 16,
+            **_QUICK_R3GAN,
+            **_AUGMENTED,
+            "ada_images": 20_000,
+            "mirror": True,
+            "ema_half_life": 5000,
+            **_falling(4000),
+        },
     ),
     Case(
         "faces-stylegan2",
