@@ -83,7 +83,7 @@ _QUICK_R3GAN: dict[str, object] = {
     "beta1": 0.5,
 }
 # The published loss. Without ADA it loses half of the digits by step 1,000, whatever γ; with it γ = 0.1 keeps them.
-# Mixing and path length, which make a step dearer by a half, are left out: with them it takes three times the steps.
+# Mixing and path length are left out: with them it takes several times the steps.
 _QUICK_STYLEGAN2: dict[str, object] = {
     "r1": 0.1,
     "penalty_every": 8,

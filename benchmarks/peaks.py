@@ -23,7 +23,7 @@ def measured_peaks(device: str) -> dict[str, float]:
     products: dict[str, Callable[[], Tensor]] = {
         "fp32": lambda: whole @ whole,
         "bf16": lambda: half @ half,
-        **({"fp16": lambda: short @ short} if device != "cpu" else {}),
+        **({"fp16": lambda: short @ short} if device != "cpu" else {}),  # no rung runs in it on a CPU
         "int8": lambda: torch._int_mm(bytes_, bytes_),
     }
     found = {}

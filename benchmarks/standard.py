@@ -82,6 +82,8 @@ def _options() -> argparse.Namespace:
     for name in options.generators:
         if name not in CASES:
             parser.error(f"no generator is called {name!r}; there are {', '.join(CASES)}")
+    if options.gpu and options.tune:
+        parser.error("--tune is of the CPU's bundles: those for a GPU are not tuned")
     if not 0 < options.quick <= 1:
         parser.error("--quick is a share of the usual time, above 0 and at most 1")
     return options

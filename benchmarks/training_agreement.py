@@ -110,7 +110,7 @@ def agreement(
 ) -> Agreement:
     """Two steps of `train` and two of the plain loop on the same inputs, compared; on a GPU without TF32, which rounds
     more than the two may be apart, and with algorithms that give the same bits twice."""
-    with torch.backends.cudnn.flags(allow_tf32=False, deterministic=True):
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False, deterministic=True):
         return _agreement(recipe, folder, threads, changes, device)
 
 

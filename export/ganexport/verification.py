@@ -146,17 +146,15 @@ def _check_repeatability(bundle: Bundle, report: Report, gaps: Mapping[str, floa
     """Each variant gives the same bits again, or another one of its precision does, which a load takes before it."""
     variants = [bundle.variant(name) for name in gaps]
     for variant in variants:
-        twin = twin_of(variant, gaps, variants)
-        problems, who = [], variant.name
-        if gaps[variant.name] > 0.0 and twin is not None:
-            who = f"{twin.name}, which a load takes before {variant.name},"
+        check, problems = f"{variant.name} gives the same bits when it is run again", []
+        if gaps[variant.name] > 0.0 and (twin := twin_of(variant, gaps, variants)) is not None:
+            check = f"{twin.name} gives the same bits when it is run again, where {variant.name} does not"
         elif gaps[variant.name] > 0.0:
-            form = "fp32-cuda" if variant.precision == "fp32" and variant.format == "onnx" else "another precision"
-            problems = [
-                f"it does not on {report.findings[variant.name].verdict.device}, by up to {gaps[variant.name]:.1e}: "
-                f"try ganexport precision {bundle.path} {form}"
-            ]
-        report.checks[f"{who} gives the same bits when it is run again"] = problems
+            device = report.findings[variant.name].verdict.device
+            problems = [f"it does not on {device}, by up to {gaps[variant.name]:.1e}"]
+            if variant.precision == "fp32" and variant.format == "onnx":
+                problems[0] += f": try ganexport precision {bundle.path} fp32-cuda"
+        report.checks[check] = problems
 
 
 def _may_be_refused(variant: Variant, device: str) -> bool:

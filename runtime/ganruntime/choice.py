@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from ganruntime.buckets import DEFAULT_BUCKETS, checked_buckets
-from ganruntime.bundle import Bundle, Variant
+from ganruntime.bundle import Bundle, Variant, Verdict
 from ganruntime.bundle.variant import REPEAT_GAP
 from ganruntime.errors import BackendError, InputError, MissingDependencyError
 from ganruntime.machine import backend_version
@@ -219,12 +219,12 @@ def _verified_there(bundle: Bundle, backend: str, kind: str, precision: str) -> 
         variant = candidates(bundle, format_of(backend), precision, backend)[0]
     except (BackendError, InputError):
         return False
-    return any(v.passed and v.backend == backend and v.device.partition(":")[0] == kind for v in variant.verdicts)
+    return bool(_held_there(variant, backend, kind))
 
 
 def _other_version(variant: Variant, backend: str, kind: str) -> str:
     """A word on the version of the verdict, where another one is installed now."""
-    own = [v for v in variant.verdicts if v.passed and v.backend == backend and v.device.partition(":")[0] == kind]
+    own = _held_there(variant, backend, kind)
     try:
         here = backend_version(backend)
     except ImportError:
@@ -250,19 +250,18 @@ def _variant_of(bundle: Bundle, backend: str, device: str, precision: str) -> Va
 
 
 def _first_that_repeats(variants: list[Variant], backend: str, kind: str) -> Variant:
-    """The first; on a GPU before it one of its precision that gave the same bits twice there, by its verdict.
+    """The first, or before it one of its precision that gave the same bits twice there, which is asked on GPUs alone.
 
     A GPU may add in another order each time, and (seed, index) is to mean the same image each time.
     """
-    if kind == "cpu":
-        return variants[0]
-
-    def repeats(variant: Variant) -> bool:
-        there = [v for v in variant.verdicts if v.backend == backend and v.device.partition(":")[0] == kind]
-        return any(v.passed and v.errors.get(REPEAT_GAP) == 0.0 for v in there)
-
     same = [v for v in variants if (v.precision, v.output) == (variants[0].precision, variants[0].output)]
-    return next(filter(repeats, same), variants[0])
+    repeating = (v for v in same if any(w.errors.get(REPEAT_GAP) == 0.0 for w in _held_there(v, backend, kind)))
+    return next(repeating, variants[0])
+
+
+def _held_there(variant: Variant, backend: str, kind: str) -> list[Verdict]:
+    """The verdicts that hold, by this backend on such a device."""
+    return [v for v in variant.verdicts if v.passed and v.backend == backend and v.device.partition(":")[0] == kind]
 
 
 def format_of(backend: str) -> str:

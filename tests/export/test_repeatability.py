@@ -14,7 +14,7 @@ from small_graphs import write_bundle
 from ganexport import verification
 from ganexport.golden import GoldenSamples
 from ganexport.precision.rungs import rungs_into_bundle
-from ganexport.repeatability import RUNS, gap_between_runs
+from ganexport.repeatability import RUNS, gap_between_runs, twin_of
 from ganexport.verification import Report, verify_bundle
 from ganruntime.bundle import Bundle, Variant, bundle_changed, read_bundle
 from ganruntime.bundle.variant import REPEAT_GAP
@@ -118,7 +118,7 @@ def test_a_form_that_repeats_stands_for_it_and_is_what_a_load_takes(bundle_path:
     assert choose(read_bundle(bundle_path), "cuda", "onnxruntime", "auto").variant.name == "fp32"
     report = verified(bundle_path)
     assert report.passed, report.checks
-    assert report.checks["fp32-cuda, which a load takes before fp32, gives the same bits when it is run again"] == []
+    assert report.checks["fp32-cuda gives the same bits when it is run again, where fp32 does not"] == []
     bundle = read_bundle(bundle_path)
     assert choose(bundle, "cuda", "onnxruntime", "auto").variant.name == "fp32-cuda"
     assert choose(bundle, "cuda", "onnxruntime", "fp32").variant.name == "fp32"  # by its name
@@ -135,6 +135,28 @@ def test_the_form_has_no_convtranspose(bundle_path: Path) -> None:
     assert "ConvTranspose" in operators["fp32"]
     assert "ConvTranspose" not in operators["fp32-cuda"]
     assert bundle.variant("fp32-cuda").verdicts[0].passed
+
+
+@pytest.mark.usefixtures("unsteady")
+def test_half_precision_that_does_not_repeat_has_no_command_for_it(bundle_path: Path) -> None:
+    with bundle_changed(bundle_path) as draft:
+        draft.put_variant(Variant("half", "fp16", "onnx", "model.onnx"))
+    (problem,) = verified(bundle_path).checks["half gives the same bits when it is run again"]
+    assert problem.startswith("it does not on cuda:0")
+    assert "ganexport" not in problem
+
+
+def test_what_gives_values_stands_for_pixels_of_its_precision_and_no_other() -> None:
+    values = Variant("fp32", "fp32", "onnx", "model.onnx")
+    form = Variant("fp32-cuda", "fp32", "onnx", "form.onnx")
+    pixels = Variant("fp32-uint8", "fp32", "onnx", "pixels.onnx", output="uint8")
+    half = Variant("fp16", "fp16", "onnx", "half.onnx")
+    variants = (values, pixels, form, half)
+    gaps = {"fp32": 3e-7, "fp32-uint8": 1.0, "fp32-cuda": 0.0, "fp16": 1e-4}
+    assert twin_of(pixels, gaps, variants) is form
+    assert twin_of(values, gaps, variants) is form
+    assert twin_of(half, gaps, variants) is None
+    assert twin_of(values, gaps | {"fp32-cuda": 1e-9, "fp32-uint8": 0.0}, variants) is None  # not by pixels
 
 
 @pytest.mark.usefixtures("unsteady")
